@@ -1,0 +1,1 @@
+"""A symbolic-to-compiled graph compiler for neural networks."""

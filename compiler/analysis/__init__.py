@@ -1,0 +1,1 @@
+"""Facts about a graph: views of it, liveness, cost."""

@@ -1,0 +1,1 @@
+"""Derivatives: scalar formulas by SymPy, the chain rule over the graph."""

@@ -1,0 +1,1 @@
+"""Register-tiled inner kernels for contractions."""

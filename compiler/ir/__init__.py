@@ -1,0 +1,1 @@
+"""The graph: types, operators, immutable nodes, and what holds for them."""

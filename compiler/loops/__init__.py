@@ -1,0 +1,1 @@
+"""The loop IR that every backend lowers from."""

@@ -1,0 +1,77 @@
+"""Options of a compilation; the one place where the environment is read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BACKENDS = ("native", "numpy")
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How to compile a program.
+
+    ``backend``: ``native`` or ``numpy`` (the interpreter).  ``threads``: at most this many; None
+    lets the cost model and the machine decide.  ``features``: LLVM feature string for another
+    vector width (None: this CPU), ``cpu`` its name.  ``checks``: any of ``nan``, ``bounds``.
+    """
+
+    backend: str = "native"
+    threads: int | None = None
+    training: bool = False
+    verify: bool = False
+    checks: frozenset[str] = frozenset()
+    debug: int = 0
+    dump: Path | None = None
+    cache: Path | None = None
+    cpu: str | None = None
+    features: str | None = None
+    vector: str | None = None
+    fuse: bool = True
+    extra: tuple[tuple[str, str], ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise ValueError(f"backend {self.backend!r} is not one of {', '.join(BACKENDS)}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, not {self.threads}")
+
+
+def options_from_environment(**overrides: object) -> CompileOptions:
+    """Return options from ``CHAINRULE_*`` variables, with ``overrides`` taking precedence.
+
+    ``CHAINRULE_BACKEND``, ``_THREADS``, ``_DEBUG`` (0 to 6), ``_DUMP`` (a folder), ``_VERIFY`` (1),
+    ``_CHECK`` (``nan,bounds``), ``_CACHE_DIR`` (a folder; ``off`` switches the cache off).
+    """
+    environment = {
+        name.removeprefix("CHAINRULE_").lower(): value
+        for name, value in os.environ.items()
+        if name.startswith("CHAINRULE_") and value
+    }
+    values: dict[str, object] = {}
+    if "backend" in environment:
+        values["backend"] = environment["backend"]
+    if "threads" in environment:
+        values["threads"] = int(environment["threads"])
+    if "debug" in environment:
+        values["debug"] = int(environment["debug"])
+    if "dump" in environment:
+        values["dump"] = Path(environment["dump"])
+    if "verify" in environment:
+        values["verify"] = environment["verify"] != "0"
+    if "check" in environment:
+        values["checks"] = frozenset(filter(None, environment["check"].split(",")))
+    cache = environment.get("cache_dir", "")
+    if cache != "off":
+        values["cache"] = Path(cache) if cache else default_cache_folder()
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    return CompileOptions(**values)  # type: ignore[arg-type]
+
+
+def default_cache_folder() -> Path:
+    """Return the user's cache folder for compiled objects."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("chainrule", appauthor=False))

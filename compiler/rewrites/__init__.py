@@ -1,0 +1,1 @@
+"""Graph to graph: canonical forms, algebra, numerical stability, folding."""

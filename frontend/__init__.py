@@ -1,0 +1,1 @@
+"""What a user writes: tensors, formulas, layers, losses, optimizers, training."""

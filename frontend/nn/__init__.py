@@ -1,0 +1,1 @@
+"""Layers with the names, arguments and parameter layouts of PyTorch's nn."""

@@ -1,0 +1,1 @@
+"""Running what the compiler made: buffers, threads, caches, interpreters."""
