@@ -1,0 +1,1 @@
+"""Timings of chainrule and its peers on equal terms."""

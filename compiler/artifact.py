@@ -1,0 +1,74 @@
+"""What the compiler hands to the runtime: kernels as data, and modules ready to become machine code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .ir.graph import Program
+from .ir.types import Dim
+from .loops.ir import LoopProgram
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The CPU that code is made for: LLVM's names, and the vector instruction set in use."""
+
+    triple: str
+    cpu: str
+    features: str
+    isa: str
+
+
+@dataclass(frozen=True)
+class ModuleSource:
+    """An LLVM module that may already be in the object cache.
+
+    ``key`` identifies its content; ``emit`` writes the LLVM IR, and is called only where the cache
+    has no object of that key.  ``optimize`` tells whether it wants LLVM's passes.
+    """
+
+    name: str
+    key: str
+    emit: Callable[[], str]
+    optimize: bool = True
+
+
+@dataclass(frozen=True)
+class ArenaSlot:
+    """A temporary buffer: its size in bytes, and the steps between which it is alive."""
+
+    buffer: str
+    bytes: Dim
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class EmptyAxis:
+    """A size that must not be zero when the program runs, and what to say where it is."""
+
+    dim: Dim
+    message: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A compiled program, short of machine code.
+
+    ``table`` lists the buffers in the order of the native function's pointer table; ``entry`` is the
+    function ``int64 entry(table, sizes, tid, nthreads, barrier, scratch, status)``.
+    """
+
+    program: Program
+    loops: LoopProgram
+    machine: Machine
+    modules: tuple[ModuleSource, ...]
+    entry: str
+    table: tuple[str, ...]
+    arena: tuple[ArenaSlot, ...]
+    scratch_bytes: int
+    work: Dim
+    homes: dict
+    empty_axes: tuple[EmptyAxis, ...] = ()
+    report: tuple[str, ...] = ()

@@ -1,0 +1,229 @@
+"""The native CPU backend: a loop program as one LLVM module with a single entry point.
+
+    int64 entry(pointers, sizes, tid, nthreads, barrier, scratch, status)
+
+Every thread calls the entry; kernels run in order, threads meet at the barriers that the schedule
+asks for, and the call returns when all threads are done.  ``status`` is checked after each barrier.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from llvmlite import ir
+
+from ..artifact import Machine, ModuleSource
+from ..loops.ir import Contraction, Kernel, LoopProgram, walk
+from ..loops.text import format_loop_program
+from .elementwise import I32, I64
+from .llvm_lanes import LaneFeatures
+from .microkernels import emit_kernel_family
+from .microkernels.control_flow import POINTER
+from .microkernels.tile import set_kernel_attributes
+from .statements import KernelEmitter
+from .vector_target import VectorTarget, vector_target
+
+ENTRY_TYPE = ir.FunctionType(I64, [POINTER, POINTER, I64, I64, POINTER, POINTER, POINTER])
+BARRIER_TYPE = ir.FunctionType(I64, [POINTER, I64, POINTER])
+#: Spins of a waiting thread between two offers to yield the core.
+SPINS_BEFORE_YIELD = 4096
+
+
+@cache
+def source_fingerprint() -> str:
+    """Return a hash of the code generator itself, so that cached objects never outlive it."""
+    digest = hashlib.blake2b(digest_size=8)
+    here = Path(__file__).resolve().parent
+    for folder in (here, here / "microkernels", here.parent / "loops"):
+        for path in sorted(folder.glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def emit_native(
+    program: LoopProgram, machine: Machine
+) -> tuple[tuple[ModuleSource, ...], tuple[str, ...], int]:
+    """Return the modules of ``program``, its pointer table, and each thread's scratch in bytes."""
+    emitter = _ModuleEmitter(program, machine)
+    text = format_loop_program(program)
+    base = f"{machine.triple} {machine.cpu} {machine.features} {machine.isa} {source_fingerprint()}"
+    key = hashlib.blake2b((base + "\n" + text).encode(), digest_size=20).hexdigest()
+    main = ModuleSource("program", key, emitter.text)
+    families = []
+    for dtype in sorted(
+        {stmt.dtype for kernel in program.kernels for stmt in _contractions(kernel)}
+    ):
+        family_key = hashlib.blake2b(f"{base} family {dtype}".encode(), digest_size=20)
+
+        def emit_family(dtype: str = dtype) -> str:
+            return _family_text(machine, dtype)
+
+        families.append(
+            ModuleSource(f"kernels.{dtype}", family_key.hexdigest(), emit_family, optimize=False)
+        )
+    return (main, *families), emitter.table, emitter.scratch_bytes()
+
+
+def _contractions(kernel: Kernel) -> list[Contraction]:
+    return [stmt for stmt in walk(kernel.body) if isinstance(stmt, Contraction)]
+
+
+def _family_text(machine: Machine, dtype: str) -> str:
+    target = vector_target(machine.isa)
+    return str(emit_kernel_family(target, dtype, triple=machine.triple))
+
+
+#: An upper bound of one thread's scratch for any contraction; see `microkernels.scratch_bytes`.
+_CONTRACTION_SCRATCH = 4 << 20
+
+
+class _ModuleEmitter:
+    """Emits one module; done at most once, and only where the object cache has none."""
+
+    def __init__(self, program: LoopProgram, machine: Machine) -> None:
+        self.program = program
+        self.machine = machine
+        self.table = tuple(storage.name for storage in program.storage)
+
+    def scratch_bytes(self) -> int:
+        needs = any(_contractions(kernel) for kernel in self.program.kernels)
+        return _CONTRACTION_SCRATCH if needs else 64
+
+    def text(self) -> str:
+        module = ir.Module("chainrule_program")
+        module.triple = self.machine.triple
+        target = vector_target(self.machine.isa)
+        features = LaneFeatures.parse(self.machine.features, self.machine.triple)
+        kernels = {
+            kernel.name: self.kernel(module, kernel, target, features)
+            for kernel in self.program.kernels
+        }
+        self.entry(module, kernels)
+        return str(module)
+
+    def kernel(
+        self, module: ir.Module, kernel: Kernel, target: VectorTarget, features: LaneFeatures
+    ) -> tuple[Kernel, ir.Function]:
+        count, symbols = len(kernel.buffers), len(self.program.symbols)
+        arguments = [POINTER] * count + [I64] * (symbols + 2) + [POINTER, POINTER]
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), kernel.name)
+        function.linkage = "internal"
+        set_kernel_attributes(function, target)
+        for argument in function.args[:count]:
+            argument.attributes.add("noalias")
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        pointers = {
+            use.name: argument
+            for use, argument in zip(kernel.buffers, function.args[:count], strict=True)
+        }
+        sizes = dict(zip(self.program.symbols, function.args[count : count + symbols], strict=True))
+        tid, nthreads, scratch, status = function.args[count + symbols :]
+        emitter = KernelEmitter(
+            builder, kernel, target, features, pointers, sizes, (tid, nthreads), scratch, status
+        )
+        emitter.emit()
+        if emitter.scratch_bytes > _CONTRACTION_SCRATCH:
+            raise AssertionError(f"{kernel.name} needs {emitter.scratch_bytes} bytes of scratch")
+        builder.ret_void()
+        return kernel, function
+
+    def entry(self, module: ir.Module, kernels: dict[str, tuple[Kernel, ir.Function]]) -> None:
+        barrier = emit_barrier(module)
+        function = ir.Function(module, ENTRY_TYPE, "entry")
+        b = ir.IRBuilder(function.append_basic_block("entry"))
+        table, sizes, tid, nthreads, meeting, scratch, status = function.args
+        stop = function.append_basic_block("stop")
+        position = {name: number for number, name in enumerate(self.table)}
+        extents = [
+            b.load(b.gep(sizes, [I64(n)], source_etype=I64), typ=I64, align=8)
+            for n in range(len(self.program.symbols))
+        ]
+        loaded: dict[str, ir.Value] = {}
+        for use in (use for kernel in self.program.kernels for use in kernel.buffers):
+            if use.name not in loaded:
+                slot = b.gep(table, [I64(position[use.name])], source_etype=POINTER)
+                loaded[use.name] = b.load(slot, typ=POINTER, align=8)
+        for step in self.program.steps:
+            kernel, callee = kernels[step.kernel]
+            if step.barrier:
+                failed = b.call(barrier, [meeting, nthreads, status])
+                going = b.append_basic_block("going")
+                b.cbranch(b.icmp_signed("!=", failed, I64(0)), stop, going)
+                b.position_at_end(going)
+            arguments = [loaded[use.name] for use in kernel.buffers]
+            b.call(callee, [*arguments, *extents, tid, nthreads, scratch, status])
+        b.branch(stop)
+        b.position_at_end(stop)
+        b.ret(b.call(barrier, [meeting, nthreads, status]))
+
+
+def emit_barrier(module: ir.Module) -> ir.Function:
+    """Define ``int64 barrier(meeting, nthreads, status)``: all threads wait for the last one.
+
+    ``meeting`` holds three i64 on cache lines of their own: how many have arrived, the generation,
+    and the status that the last to arrive saw.  All threads get that same status back, so that they
+    agree on whether to go on.
+    """
+    function = ir.Function(module, BARRIER_TYPE, "barrier")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    meeting, nthreads, status = function.args
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    alone, meet = function.append_basic_block("alone"), function.append_basic_block("meet")
+    last, wait = function.append_basic_block("last"), function.append_basic_block("wait")
+    spin, relax = function.append_basic_block("spin"), function.append_basic_block("relax")
+    done = function.append_basic_block("done")
+    b.cbranch(b.icmp_signed("<=", nthreads, I64(1)), alone, meet)
+    b.position_at_end(alone)
+    b.ret(b.load(status, typ=I64, align=8))
+    b.position_at_end(meet)
+    generation = b.gep(meeting, [I64(8)], source_etype=I64)
+    decision = b.gep(meeting, [I64(16)], source_etype=I64)
+    before = b.load_atomic(generation, "acquire", 8, typ=I64)
+    arrived = b.atomic_rmw("add", meeting, I64(1), "acq_rel")
+    b.cbranch(b.icmp_signed("==", arrived, b.sub(nthreads, I64(1))), last, wait)
+    b.position_at_end(last)
+    seen = b.load(status, typ=I64, align=8)
+    b.store(seen, decision, align=8)
+    b.atomic_rmw("xchg", meeting, I64(0), "monotonic")
+    b.atomic_rmw("add", generation, I64(1), "release")
+    b.ret(seen)
+    b.position_at_end(wait)
+    b.branch(spin)
+    b.position_at_end(spin)
+    spins = b.phi(I64)
+    spins.add_incoming(I64(0), wait)
+    now = b.load_atomic(generation, "acquire", 8, typ=I64)
+    b.cbranch(b.icmp_signed("!=", now, before), done, relax)
+    b.position_at_end(done)
+    b.ret(b.load(decision, typ=I64, align=8))
+    b.position_at_end(relax)
+    emit_pause(b)
+    tired = b.icmp_signed(
+        "==", b.and_(spins, I64(SPINS_BEFORE_YIELD - 1)), I64(SPINS_BEFORE_YIELD - 1)
+    )
+    with b.if_then(tired, likely=False):
+        emit_yield(b)
+    following = b.add(spins, I64(1))
+    spins.add_incoming(following, b.block)
+    b.branch(spin)
+    return function
+
+
+def emit_pause(b: ir.IRBuilder) -> None:
+    """Tell the core that this is a spin loop."""
+    kind = ir.FunctionType(ir.VoidType(), [])
+    name = "llvm.x86.sse2.pause"
+    if b.module.triple.startswith(("x86_64", "i686", "amd64")):
+        b.call(b.module.globals.get(name) or ir.Function(b.module, kind, name), [])
+    else:
+        b.asm(kind, "yield", "", [], side_effect=True)
+
+
+def emit_yield(b: ir.IRBuilder) -> None:
+    """Offer the core to another thread of the operating system."""
+    name = "SwitchToThread" if "windows" in b.module.triple else "sched_yield"
+    kind = ir.FunctionType(I32, [])
+    b.call(b.module.globals.get(name) or ir.Function(b.module, kind, name), [])

@@ -1,0 +1,721 @@
+"""Kernel IR statements as LLVM IR: loops, vector and masked memory access, folds, contractions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from llvmlite import ir
+
+from ..errors import VerificationError
+from ..ir.dims import FloorDiv, Symbol, symbols
+from ..ir.types import FLOATS, ITEM_BYTES
+from ..loops.access import linear_coefficient
+from ..loops.ir import (
+    Apply,
+    Check,
+    Contraction,
+    Convert,
+    Expr,
+    Fold,
+    Index,
+    IndexValue,
+    Kernel,
+    Let,
+    Literal,
+    Load,
+    Loop,
+    Operand,
+    Philox,
+    Stmt,
+    Store,
+    Var,
+)
+from .elementwise import I1, I32, I64, MEMORY_TYPES, Elementwise, vector_of
+from .llvm_lanes import LaneFeatures
+from .microkernels import Gemm, Tile, TileVector, emit_gemm, scratch_bytes
+from .microkernels.control_flow import POINTER
+from .microkernels.tile import prefix_mask
+from .vector_target import VectorTarget
+
+#: Work (element operations) below which a kernel is not worth waking a second thread for.
+SERIAL_WORK = 16384
+#: Threads share out vector loops in blocks of this many vectors, so no cache line is shared.
+SHARED_VECTORS = 4
+
+
+@dataclass
+class Scope:
+    """Where emission stands: the lanes, the mask, and what names mean."""
+
+    lanes: int
+    names: dict[str, ir.Value]
+    vector_index: str | None = None
+    mask: ir.Value | None = None
+    inside_shared: bool = False
+    known: dict[int, ir.Value] = field(default_factory=dict)
+    keep: list[Expr] = field(default_factory=list)
+
+    def inner(self, **changes: object) -> Scope:
+        """Return a scope for a nested body; names bound there stay there."""
+        fresh = replace(self, names=dict(self.names), known={}, keep=[])
+        for name, value in changes.items():
+            setattr(fresh, name, value)
+        return fresh
+
+
+def fold_identity(kind: str, dtype: str) -> float | int:
+    """Return the value that a fold starts from."""
+    if kind == "sum":
+        return 0
+    if kind == "prod":
+        return 1
+    lowest = kind in {"max", "argmax"}
+    if dtype in FLOATS:
+        return float("-inf") if lowest else float("inf")
+    if dtype == "bool":
+        return 0 if lowest else 1
+    if dtype == "uint32":
+        return 0 if lowest else (1 << 32) - 1
+    bits = 8 * ITEM_BYTES[dtype] - 1
+    return -(1 << bits) if lowest else (1 << bits) - 1
+
+
+class KernelEmitter:
+    """Emits the body of one kernel into an LLVM function."""
+
+    def __init__(
+        self,
+        builder: ir.IRBuilder,
+        kernel: Kernel,
+        target: VectorTarget,
+        features: LaneFeatures,
+        pointers: dict[str, ir.Value],
+        sizes: dict[str, ir.Value],
+        thread: tuple[ir.Value, ir.Value],
+        scratch: ir.Value,
+        status: ir.Value,
+    ) -> None:
+        self.builder = builder
+        self.kernel = kernel
+        self.target = target
+        self.features = features
+        self.pointers = pointers
+        self.sizes = sizes
+        self.tid, self.nthreads = thread
+        self.scratch = scratch
+        self.status = status
+        self.scratch_bytes = 0
+        widest = max(
+            (ITEM_BYTES[use.dtype] for use in kernel.buffers if use.dtype in FLOATS), default=4
+        )
+        self.vector_lanes = max(2, target.vector_bytes // widest)
+
+    def emit(self) -> None:
+        """Emit the kernel; its loops are shared among as many threads as its work deserves."""
+        scope = Scope(1, dict(self.sizes))
+        enough = self.builder.icmp_signed(
+            ">=", self.index(self.kernel.work, scope), I64(SERIAL_WORK)
+        )
+        self.nthreads = self.builder.select(enough, self.nthreads, I64(1))
+        if _is_shared(self.kernel.body):
+            mine = self.builder.icmp_signed("<", self.tid, self.nthreads)
+        else:
+            mine = self.builder.icmp_signed("==", self.tid, I64(0))
+        with self.builder.if_then(mine):
+            self.statements(self.kernel.body, scope)
+
+    # -- indices -------------------------------------------------------------------------------
+
+    def index(self, index: Index, scope: Scope) -> ir.Value:
+        """Emit an index as an i64; a vector of them where a name in it holds one."""
+        if isinstance(index, int):
+            return I64(index)
+        total: ir.Value | None = None
+        for monomial, coefficient in index.terms:
+            product: ir.Value | None = None
+            for atom in monomial:
+                factor = self.atom(atom, scope)
+                product = factor if product is None else self.integer("mul", product, factor)
+            if product is None:
+                product = I64(coefficient)
+            elif coefficient != 1:
+                product = self.integer("mul", product, I64(coefficient))
+            total = product if total is None else self.integer("add", total, product)
+        return I64(0) if total is None else total
+
+    def atom(self, atom: Symbol | FloorDiv, scope: Scope) -> ir.Value:
+        if isinstance(atom, Symbol):
+            return scope.names[atom.name]
+        numerator = self.index(atom.numerator, scope)
+        ops = Elementwise(self.builder, _lanes_of(numerator), self.features)
+        return ops.apply("floordiv", "int64", [numerator, ops.constant(atom.denominator, "int64")])
+
+    def integer(self, operation: str, a: ir.Value, b: ir.Value) -> ir.Value:
+        lanes = max(_lanes_of(a), _lanes_of(b))
+        ops = Elementwise(self.builder, lanes, self.features)
+        a, b = (x if _lanes_of(x) == lanes else ops.splat(x) for x in (a, b))
+        return getattr(self.builder, operation)(a, b)
+
+    def lane_index(self, index: Index, scope: Scope) -> ir.Value:
+        """Emit an index for every lane: the vector index counts up from lane to lane."""
+        if scope.vector_index is None or scope.lanes == 1:
+            return self.index(index, scope)
+        if scope.vector_index not in ({} if isinstance(index, int) else symbols(index)):
+            return self.index(index, scope)
+        ops = Elementwise(self.builder, scope.lanes, self.features)
+        base = scope.names[scope.vector_index]
+        spread = self.builder.add(ops.splat(base), ops.lane_numbers())
+        inner = replace(scope, names={**scope.names, scope.vector_index: spread})
+        return self.index(index, inner)
+
+    # -- expressions ---------------------------------------------------------------------------
+
+    def ops(self, scope: Scope) -> Elementwise:
+        return Elementwise(self.builder, scope.lanes, self.features)
+
+    def full(self, value: ir.Value, scope: Scope) -> ir.Value:
+        """Return ``value`` in every lane of the scope."""
+        if _lanes_of(value) == scope.lanes:
+            return value
+        return self.ops(scope).splat(value)
+
+    def expr(self, expr: Expr, scope: Scope) -> ir.Value:
+        """Emit an expression: a vector where it varies from lane to lane, else a scalar."""
+        found = scope.known.get(id(expr))
+        if found is None:
+            found = self._expr(expr, scope)
+            scope.known[id(expr)] = found
+            scope.keep.append(expr)
+        return found
+
+    def _expr(self, expr: Expr, scope: Scope) -> ir.Value:
+        match expr:
+            case Literal(dtype, value):
+                return Elementwise(self.builder, 1, self.features).constant(value, dtype)
+            case Var(_, name):
+                return scope.names[name]
+            case IndexValue(_, index):
+                return self.lane_index(index, scope)
+            case Load():
+                return self.load(expr, scope)
+            case Apply(_, function, args):
+                values = [self.expr(arg, scope) for arg in args]
+                ops, values = self.level(values)
+                return ops.apply(function, args[-1].dtype, values)
+            case Convert(dtype, arg):
+                value = self.expr(arg, scope)
+                ops = Elementwise(self.builder, _lanes_of(value), self.features)
+                return ops.convert(value, arg.dtype, dtype)
+            case Philox():
+                values = [self.expr(expr.element, scope), self.expr(expr.state, scope)]
+                ops, (element, state) = self.level(values)
+                return ops.philox(expr.word, expr.stream, element, state)
+        raise VerificationError(f"cannot emit {expr}")
+
+    def level(self, values: list[ir.Value]) -> tuple[Elementwise, list[ir.Value]]:
+        """Bring values to one number of lanes."""
+        lanes = max(map(_lanes_of, values))
+        ops = Elementwise(self.builder, lanes, self.features)
+        return ops, [v if _lanes_of(v) == lanes else ops.splat(v) for v in values]
+
+    # -- memory --------------------------------------------------------------------------------
+
+    def address(self, buffer: str, offset: ir.Value, dtype: str) -> ir.Value:
+        return self.builder.gep(self.pointers[buffer], [offset], source_etype=MEMORY_TYPES[dtype])
+
+    def to_register(self, value: ir.Value, dtype: str) -> ir.Value:
+        if dtype != "bool":
+            return value
+        lanes = _lanes_of(value)
+        kind = vector_of(I1, lanes)
+        return self.builder.trunc(value, kind)
+
+    def to_memory(self, value: ir.Value, dtype: str) -> ir.Value:
+        if dtype != "bool":
+            return value
+        return self.builder.zext(value, vector_of(MEMORY_TYPES["bool"], _lanes_of(value)))
+
+    def placement(self, offset: Index, scope: Scope) -> tuple[str, ir.Value]:
+        """Return how an offset depends on the lane (uniform, contiguous or scattered), and it."""
+        if scope.lanes > 1:
+            varying = any(
+                _lanes_of(scope.names[name]) > 1 for name in _symbols(offset) if name in scope.names
+            )
+            assert scope.vector_index is not None
+            step = linear_coefficient(offset, scope.vector_index)
+            if varying or step not in (0, 1):
+                return "scattered", self.lane_index(offset, scope)
+            if step == 1:
+                return "contiguous", self.index(offset, scope)
+        return "uniform", self.index(offset, scope)
+
+    def load(self, load: Load, scope: Scope) -> ir.Value:
+        kind, offset = self.placement(load.offset, scope)
+        guard = None if load.guard is None else self.expr(load.guard, scope)
+        if kind == "uniform" and guard is not None and _lanes_of(guard) > 1:
+            kind, offset = "scattered", self.full(offset, scope)
+        element = MEMORY_TYPES[load.dtype]
+        align = ITEM_BYTES[load.dtype]
+        if kind == "uniform":
+            if guard is None:
+                pointer = self.address(load.buffer, offset, load.dtype)
+                value = self.builder.load(pointer, align=align, typ=element)
+                return self.to_register(value, load.dtype)
+            return self._guarded_scalar_load(load, offset, guard)
+        mask = self.combine(scope.mask, guard, scope)
+        if kind == "contiguous":
+            pointer = self.address(load.buffer, offset, load.dtype)
+            vector = ir.VectorType(element, scope.lanes)
+            if mask is None:
+                value = self.builder.load(pointer, align=align, typ=vector)
+            else:
+                value = self.intrinsic(
+                    "masked.load", vector, [pointer, I32(align), mask, ir.Constant(vector, None)]
+                )
+            return self.to_register(value, load.dtype)
+        return self._gather(load, offset, mask, scope)
+
+    def _guarded_scalar_load(self, load: Load, offset: ir.Value, guard: ir.Value) -> ir.Value:
+        element = MEMORY_TYPES[load.dtype]
+        before = self.builder.block
+        with self.builder.if_then(guard):
+            pointer = self.address(load.buffer, offset, load.dtype)
+            value = self.builder.load(pointer, align=ITEM_BYTES[load.dtype], typ=element)
+            inside = self.builder.block
+        merged = self.builder.phi(element)
+        merged.add_incoming(ir.Constant(element, 0), before)
+        merged.add_incoming(value, inside)
+        return self.to_register(merged, load.dtype)
+
+    def _gather(
+        self, load: Load, offset: ir.Value, mask: ir.Value | None, scope: Scope
+    ) -> ir.Value:
+        element = MEMORY_TYPES[load.dtype]
+        vector = ir.VectorType(element, scope.lanes)
+        pointers = self.vector_address(load.buffer, offset, load.dtype, scope.lanes)
+        if mask is None:
+            mask = ir.Constant(ir.VectorType(I1, scope.lanes), [1] * scope.lanes)
+        align = I32(ITEM_BYTES[load.dtype])
+        value = self.intrinsic(
+            "masked.gather", vector, [pointers, align, mask, ir.Constant(vector, None)]
+        )
+        return self.to_register(value, load.dtype)
+
+    def vector_address(self, buffer: str, offset: ir.Value, dtype: str, lanes: int) -> ir.Value:
+        """Emit one address a lane; llvmlite's gep does not type vectors of pointers itself."""
+        base = self.builder.ptrtoint(self.pointers[buffer], I64)
+        ops = Elementwise(self.builder, lanes, self.features)
+        scale = ops.constant(ITEM_BYTES[dtype], "int64")
+        numbers = self.builder.add(ops.splat(base), self.builder.mul(offset, scale))
+        return self.builder.inttoptr(numbers, ir.VectorType(POINTER, lanes))
+
+    def combine(
+        self, mask: ir.Value | None, guard: ir.Value | None, scope: Scope
+    ) -> ir.Value | None:
+        if guard is None:
+            return mask
+        guard = self.full(guard, scope)
+        return guard if mask is None else self.builder.and_(mask, guard)
+
+    def intrinsic(self, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:
+        pieces = [f"llvm.{name}"]
+        if not isinstance(result, ir.VoidType):
+            pieces.append(_mangle(result))
+        else:
+            pieces.append(_mangle(args[0].type))
+        pointer = next(a.type for a in args if _is_pointer(a.type))
+        pieces.append(_mangle(pointer))
+        full = ".".join(pieces)
+        module = self.builder.module
+        function = module.globals.get(full) or ir.Function(
+            module, ir.FunctionType(result, [a.type for a in args]), full
+        )
+        return self.builder.call(function, args)
+
+    def store(self, store: Store, scope: Scope) -> None:
+        value = self.expr(store.value, scope)
+        dtype = store.value.dtype
+        kind, offset = self.placement(store.offset, scope)
+        if store.accumulate:
+            old = self.expr(Load(dtype, store.buffer, store.offset), scope)
+            ops, (old, value) = self.level([old, value])
+            value = ops.apply("add", dtype, [old, value])
+        align = ITEM_BYTES[dtype]
+        if kind == "uniform":
+            if _lanes_of(value) > 1:
+                raise VerificationError(f"lanes race to store to {store.buffer}")
+            pointer = self.address(store.buffer, offset, dtype)
+            self.builder.store(self.to_memory(value, dtype), pointer, align=align)
+            return
+        memory = self.to_memory(self.full(value, scope), dtype)
+        if kind == "contiguous":
+            pointer = self.address(store.buffer, offset, dtype)
+            if scope.mask is None:
+                self.builder.store(memory, pointer, align=align)
+            else:
+                self.intrinsic(
+                    "masked.store", ir.VoidType(), [memory, pointer, I32(align), scope.mask]
+                )
+            return
+        mask = scope.mask
+        if mask is None:
+            mask = ir.Constant(ir.VectorType(I1, scope.lanes), [1] * scope.lanes)
+        pointers = self.vector_address(store.buffer, offset, dtype, scope.lanes)
+        self.intrinsic("masked.scatter", ir.VoidType(), [memory, pointers, I32(align), mask])
+
+    # -- statements ----------------------------------------------------------------------------
+
+    def statements(self, stmts: tuple[Stmt, ...], scope: Scope) -> None:
+        for stmt in stmts:
+            self._STATEMENTS[type(stmt)](self, stmt, scope)
+
+    def let(self, stmt: Let, scope: Scope) -> None:
+        scope.names[stmt.name] = self.expr(stmt.value, scope)
+
+    def check(self, stmt: Check, scope: Scope) -> None:
+        """Record the first failure; the program stops at its next barrier."""
+        condition = self.expr(stmt.condition, scope)
+        value = self.expr(stmt.value, scope)
+        failed: ir.Value
+        if _lanes_of(condition) == 1 and scope.lanes == 1:
+            failed = self.builder.not_(condition)
+            report = value
+        else:
+            ops = self.ops(scope)
+            bad = self.builder.xor(self.full(condition, scope), ops.constant(1, "bool"))
+            if scope.mask is not None:
+                bad = self.builder.and_(bad, scope.mask)
+            bits = self.builder.bitcast(bad, ir.IntType(scope.lanes))
+            failed = self.builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+            lowest = ops.constant(-(1 << 63), "int64")
+            shown = self.builder.select(bad, self.full(value, scope), lowest)
+            report = self.reduce_lanes("max", shown, "int64")
+        with self.builder.if_then(failed, likely=False):
+            site = self.builder.gep(self.status, [I64(0)], source_etype=I64)
+            shown_at = self.builder.gep(self.status, [I64(1)], source_etype=I64)
+            self.builder.store(report, shown_at, align=8)
+            self.builder.store(I64(stmt.site + 1), site, align=8)
+
+    def loop(self, loop: Loop, scope: Scope) -> None:
+        start, stop = I64(0), self.index(loop.extent, scope)
+        if loop.kind == "vector":
+            self.vector_loop(loop, scope, stop)
+            return
+        if loop.shared:
+            start, stop = self.share(stop, 1)
+        self.counted(loop, scope, start, stop)
+
+    def share(self, extent: ir.Value, unit: int) -> tuple[ir.Value, ir.Value]:
+        """Return this thread's part of ``range(extent)``, cut at multiples of ``unit``."""
+        b = self.builder
+        units = b.sdiv(b.add(extent, I64(unit - 1)), I64(unit))
+
+        def cut(thread: ir.Value) -> ir.Value:
+            at = b.mul(b.sdiv(b.mul(units, thread), self.nthreads), I64(unit))
+            return b.select(b.icmp_signed("<", at, extent), at, extent)
+
+        return cut(self.tid), cut(b.add(self.tid, I64(1)))
+
+    def counted(self, loop: Loop, scope: Scope, start: ir.Value, stop: ir.Value) -> None:
+        """Emit a serial loop, its folds carried in registers of the scope's lanes."""
+        carried = [_Carry(self, fold, scope.lanes) for fold in loop.folds]
+        entry = self.builder.block
+        for carry in carried:
+            carry.start()
+        head = self.builder.append_basic_block(f"{loop.index}.head")
+        body = self.builder.append_basic_block(f"{loop.index}.body")
+        done = self.builder.append_basic_block(f"{loop.index}.done")
+        self.builder.branch(head)
+        self.builder.position_at_end(head)
+        index = self.builder.phi(I64)
+        index.add_incoming(start, entry)
+        for carry in carried:
+            carry.enter(entry)
+        self.builder.cbranch(self.builder.icmp_signed("<", index, stop), body, done)
+        self.builder.position_at_end(body)
+        inner = scope.inner(inside_shared=scope.inside_shared or loop.shared)
+        inner.names[loop.index] = index
+        self.statements(loop.body, inner)
+        for carry in carried:
+            carry.advance(inner, None)
+        following = self.builder.add(index, I64(1))
+        index.add_incoming(following, self.builder.block)
+        for carry in carried:
+            carry.close(self.builder.block)
+        self.builder.branch(head)
+        self.builder.position_at_end(done)
+        for carry in carried:
+            scope.names[carry.fold.name] = carry.result()
+
+    def vector_loop(self, loop: Loop, scope: Scope, extent: ir.Value) -> None:
+        """Emit whole vectors, then one masked vector for the rest."""
+        b, lanes = self.builder, self.vector_lanes
+        start, stop = I64(0), extent
+        if loop.shared:
+            start, stop = self.share(extent, lanes * SHARED_VECTORS)
+        carried = [_Carry(self, fold, lanes) for fold in loop.folds]
+        for carry in carried:
+            carry.start()
+        known = loop.extent if isinstance(loop.extent, int) else None
+        only_tail = known is not None and known < lanes
+        no_tail = known is not None and known % lanes == 0
+        whole_stop = stop
+        if not only_tail:
+            if not no_tail:
+                count = b.sub(stop, start)
+                whole_stop = b.add(start, b.and_(count, I64(-lanes)))
+            entry = b.block
+            head = b.append_basic_block(f"{loop.index}.head")
+            body = b.append_basic_block(f"{loop.index}.body")
+            done = b.append_basic_block(f"{loop.index}.done")
+            b.branch(head)
+            b.position_at_end(head)
+            index = b.phi(I64)
+            index.add_incoming(start, entry)
+            for carry in carried:
+                carry.enter(entry)
+            b.cbranch(b.icmp_signed("<", index, whole_stop), body, done)
+            b.position_at_end(body)
+            inner = scope.inner(lanes=lanes, vector_index=loop.index, mask=None)
+            inner.names[loop.index] = index
+            self.statements(loop.body, inner)
+            for carry in carried:
+                carry.advance(inner, None)
+            following = b.add(index, I64(lanes))
+            index.add_incoming(following, b.block)
+            for carry in carried:
+                carry.close(b.block)
+            b.branch(head)
+            b.position_at_end(done)
+        else:
+            whole_stop = start
+        if not no_tail:
+            before = b.block
+            kept = [carry.current for carry in carried]
+            with b.if_then(b.icmp_signed("<", whole_stop, stop)):
+                mask = prefix_mask(b, b.sub(stop, whole_stop), lanes)
+                inner = scope.inner(lanes=lanes, vector_index=loop.index, mask=mask)
+                inner.names[loop.index] = whole_stop
+                self.statements(loop.body, inner)
+                for carry in carried:
+                    carry.advance(inner, mask)
+                after = b.block
+            for carry, old in zip(carried, kept, strict=True):
+                carry.merge(old, before, after)
+        for carry in carried:
+            scope.names[carry.fold.name] = carry.across_lanes()
+
+    def reduce_lanes(self, kind: str, value: ir.Value, dtype: str) -> ir.Value:
+        """Combine the lanes of a vector in a fixed tree."""
+        lanes = _lanes_of(value)
+        b = self.builder
+        while lanes > 1:
+            half = lanes // 2
+            low, high = (self.pick(value, range(s, s + half)) for s in (0, half))
+            ops = Elementwise(b, half, self.features)
+            value = (
+                ops.apply(_COMBINE[kind], dtype, [low, high])
+                if dtype != "bool"
+                else (
+                    ops.apply({"max": "logical_or", "min": "logical_and"}[kind], dtype, [low, high])
+                )
+            )
+            lanes = half
+        return value
+
+    def pick(self, value: ir.Value, lanes: range) -> ir.Value:
+        if len(lanes) == 1:
+            return self.builder.extract_element(value, I32(lanes[0]))
+        mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
+        return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
+
+    # -- contractions --------------------------------------------------------------------------
+
+    def contraction(self, stmt: Contraction, scope: Scope) -> None:
+        def place(operand: Operand) -> ir.Value:
+            offset = self.index(operand.offset, scope)
+            return self.address(operand.buffer, offset, stmt.dtype)
+
+        def size(index: Index) -> int | ir.Value:
+            return index if isinstance(index, int) else self.index(index, scope)
+
+        problem = Gemm(
+            stmt.dtype,
+            size(stmt.rows),
+            size(stmt.columns),
+            size(stmt.depth),
+            place(stmt.left),
+            place(stmt.right),
+            size(stmt.left.row),
+            size(stmt.left.column),
+            size(stmt.right.row),
+            size(stmt.right.column),
+        )
+
+        def finish(builder: ir.IRBuilder, tile: Tile) -> None:
+            tile.each_vector(builder, lambda vector: self.epilogue(stmt, scope, vector))
+
+        tid = I64(0) if scope.inside_shared else self.tid
+        nthreads = I64(1) if scope.inside_shared else self.nthreads
+        self.scratch_bytes = max(self.scratch_bytes, scratch_bytes(self.target, problem, finish))
+        emit_gemm(
+            self.builder,
+            self.target,
+            problem,
+            finish,
+            tid=self.builder.trunc(tid, I32),
+            nthreads=self.builder.trunc(nthreads, I32),
+            scratch=self.scratch,
+        )
+
+    def epilogue(self, stmt: Contraction, scope: Scope, vector: TileVector) -> None:
+        lanes = _lanes_of(vector.value)
+        inner = scope.inner(lanes=lanes, vector_index=stmt.column, mask=vector.mask)
+        inner.names[stmt.row] = vector.m
+        inner.names[stmt.column] = vector.n
+        inner.names[stmt.result] = vector.value
+        self.statements(stmt.epilogue, inner)
+
+    _STATEMENTS: dict[type, Callable] = {
+        Let: let,
+        Store: store,
+        Check: check,
+        Loop: loop,
+        Contraction: contraction,
+    }
+
+
+_COMBINE = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
+
+
+class _Carry:
+    """A fold while its loop is emitted: one accumulator, or a best value and its position."""
+
+    def __init__(self, emitter: KernelEmitter, fold: Fold, lanes: int) -> None:
+        self.emitter = emitter
+        self.fold = fold
+        self.lanes = lanes
+        self.positional = fold.kind.startswith("arg")
+        self.dtype = fold.value.dtype
+        self.current: tuple[ir.Value, ...] = ()
+        self.phis: tuple[ir.PhiInstr, ...] = ()
+
+    def ops(self) -> Elementwise:
+        return Elementwise(self.emitter.builder, self.lanes, self.emitter.features)
+
+    def start(self) -> None:
+        ops = self.ops()
+        first = ops.constant(fold_identity(self.fold.kind, self.dtype), self.dtype)
+        self.current = (first,)
+        if self.positional:
+            self.current = (first, ops.constant((1 << 63) - 1, "int64"))
+
+    def enter(self, entry: ir.Block) -> None:
+        phis = []
+        for value in self.current:
+            phi = self.emitter.builder.phi(value.type)
+            phi.add_incoming(value, entry)
+            phis.append(phi)
+        self.phis = self.current = tuple(phis)
+
+    def advance(self, scope: Scope, mask: ir.Value | None) -> None:
+        """Take one more value in; lanes outside ``mask`` keep what they have."""
+        emitter, ops = self.emitter, self.ops()
+        value = emitter.expr(self.fold.value, scope)
+        if _lanes_of(value) != self.lanes:
+            value = ops.splat(value)
+        if self.positional:
+            position = emitter.lane_index(self.fold.position, scope)
+            if _lanes_of(position) != self.lanes:
+                position = ops.splat(position)
+            new = self.better(ops, self.current, (value, position))
+        elif self.dtype == "bool":
+            function = {"max": "logical_or", "min": "logical_and"}[self.fold.kind]
+            new = (ops.apply(function, "bool", [self.current[0], value]),)
+        else:
+            function = _COMBINE[self.fold.kind]
+            new = (ops.apply(function, self.dtype, [self.current[0], value]),)
+        if mask is not None:
+            new = tuple(
+                emitter.builder.select(mask, n, old)
+                for n, old in zip(new, self.current, strict=True)
+            )
+        self.current = new
+
+    def better(
+        self, ops: Elementwise, old: tuple[ir.Value, ...], new: tuple[ir.Value, ...]
+    ) -> tuple[ir.Value, ...]:
+        """The better of two candidates; the earlier position on a tie, and NaN beats all."""
+        b = self.emitter.builder
+        wins = "gt" if self.fold.kind == "argmax" else "lt"
+        dtype = self.dtype
+        ahead = ops.apply(wins, dtype, [new[0], old[0]])
+        level = ops.apply("eq", dtype, [new[0], old[0]])
+        if dtype in FLOATS:
+            new_nan = ops.apply("isnan", dtype, [new[0]])
+            old_nan = ops.apply("isnan", dtype, [old[0]])
+            ahead = b.or_(ahead, b.and_(new_nan, ops.apply("logical_not", "bool", [old_nan])))
+            level = b.or_(level, b.and_(new_nan, old_nan))
+        earlier = ops.apply("lt", "int64", [new[1], old[1]])
+        take = b.or_(ahead, b.and_(level, earlier))
+        return tuple(b.select(take, n, o) for n, o in zip(new, old, strict=True))
+
+    def close(self, block: ir.Block) -> None:
+        for phi, value in zip(self.phis, self.current, strict=True):
+            phi.add_incoming(value, block)
+        self.current = self.phis
+
+    def merge(self, old: tuple[ir.Value, ...], before: ir.Block, after: ir.Block) -> None:
+        merged = []
+        for kept, new in zip(old, self.current, strict=True):
+            phi = self.emitter.builder.phi(new.type)
+            phi.add_incoming(kept, before)
+            phi.add_incoming(new, after)
+            merged.append(phi)
+        self.current = tuple(merged)
+
+    def result(self) -> ir.Value:
+        return self.current[-1]
+
+    def across_lanes(self) -> ir.Value:
+        emitter = self.emitter
+        if not self.positional:
+            return emitter.reduce_lanes(self.fold.kind, self.current[0], self.dtype)
+        pair, lanes = self.current, self.lanes
+        while lanes > 1:
+            half = lanes // 2
+            ops = Elementwise(emitter.builder, half, emitter.features)
+            low = tuple(emitter.pick(v, range(half)) for v in pair)
+            high = tuple(emitter.pick(v, range(half, lanes)) for v in pair)
+            pair = self.better(ops, low, high)
+            lanes = half
+        return pair[1]
+
+
+def _lanes_of(value: ir.Value) -> int:
+    return value.type.count if isinstance(value.type, ir.VectorType) else 1
+
+
+def _symbols(index: Index) -> frozenset[str]:
+    return frozenset() if isinstance(index, int) else symbols(index)
+
+
+def _is_shared(body: tuple[Stmt, ...]) -> bool:
+    """Whether threads have parts of the body to do (else one thread does it all)."""
+    return any(
+        isinstance(stmt, Contraction) or (isinstance(stmt, Loop) and stmt.shared) for stmt in body
+    )
+
+
+def _is_pointer(kind: ir.Type) -> bool:
+    element = kind.element if isinstance(kind, ir.VectorType) else kind
+    return isinstance(element, ir.PointerType)
+
+
+def _mangle(kind: ir.Type) -> str:
+    if isinstance(kind, ir.VectorType):
+        return f"v{kind.count}{_mangle(kind.element)}"
+    if isinstance(kind, ir.PointerType):
+        return "p0"
+    return {"float": "f32", "double": "f64"}.get(str(kind), str(kind))

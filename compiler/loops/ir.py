@@ -1,0 +1,266 @@
+"""The kernel IR: loops, loads, stores and scalar expressions.
+
+    Kernel    = Kernel(name, buffers, body)
+    Stmt      = Loop(index, extent, kind, body, folds, shared) | Let(name, value) | Store(buffer, offset, value)
+              | Contraction(...) | Check(condition, message, value)
+    Fold      = Fold(name, kind, value, position)   binds ``name`` after the loop
+    Expr      = Literal | Load(buffer, offset, guard) | Var(name) | IndexValue(index)
+              | Apply(function, args) | Convert(arg) | Philox(word, stream, element, state)
+    Index     = int | polynomial in loop indices, integer Vars and dimension symbols
+
+A loop's ``kind`` is ``serial`` or ``vector`` (iterations are lanes); the iterations of a ``shared``
+loop are dealt out to the threads.  A kernel without a shared loop or contraction runs on one
+thread.  Everything is immutable and typed by the element type of its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import SourceLine
+from ..ir.dims import SymbolicDim
+from ..ir.ops import Value
+
+Index = int | SymbolicDim
+
+
+@dataclass(frozen=True, eq=False)
+class Expr:
+    """A value of one element; ``dtype`` is an element type of the graph IR."""
+
+    dtype: str
+
+
+@dataclass(frozen=True, eq=False)
+class Literal(Expr):
+    value: float | int | bool
+
+
+@dataclass(frozen=True, eq=False)
+class Load(Expr):
+    """The element of ``buffer`` at ``offset``; zero, and no access, where ``guard`` is false."""
+
+    buffer: str
+    offset: Index
+    guard: Expr | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Var(Expr):
+    """A value bound by a `Let`, a `Fold` or a `Contraction`."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class IndexValue(Expr):
+    """An index as an int64 value."""
+
+    index: Index
+
+
+@dataclass(frozen=True, eq=False)
+class Apply(Expr):
+    """An elementary function of `ir.scalars`."""
+
+    function: str
+    args: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Convert(Expr):
+    arg: Expr
+
+
+@dataclass(frozen=True, eq=False)
+class Philox(Expr):
+    """A random word; see `ir.ops.RandomBits`."""
+
+    word: int
+    stream: int
+    element: Expr
+    state: Expr
+
+
+@dataclass(frozen=True, eq=False)
+class Stmt:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class Let(Stmt):
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True, eq=False)
+class Store(Stmt):
+    """``buffer[offset] = value``, or ``+=`` with ``accumulate``."""
+
+    buffer: str
+    offset: Index
+    value: Expr
+    accumulate: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Check(Stmt):
+    """Report ``site`` to the caller and stop the program where ``condition`` is false."""
+
+    condition: Expr
+    site: int
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A reduction carried by a loop; ``argmax`` and ``argmin`` bind the first best position."""
+
+    name: str
+    kind: str
+    value: Expr
+    position: Index = 0
+
+    @property
+    def dtype(self) -> str:
+        return "int64" if self.kind.startswith("arg") else self.value.dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Loop(Stmt):
+    index: str
+    extent: Index
+    kind: str
+    body: tuple[Stmt, ...]
+    folds: tuple[Fold, ...] = ()
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A matrix in memory: element ``(r, c)`` of ``buffer`` is at ``offset + r*row + c*column``."""
+
+    buffer: str
+    offset: Index
+    row: Index
+    column: Index
+
+
+@dataclass(frozen=True, eq=False)
+class Contraction(Stmt):
+    """``C[m, n] = sum over k of left[m, k] * right[k, n]`` with a fused epilogue.
+
+    For each finished element, ``result`` is bound to its sum, ``row`` and ``column`` to its indices,
+    and ``epilogue`` runs, ``column`` being a vector index.
+    """
+
+    dtype: str
+    rows: Index
+    columns: Index
+    depth: Index
+    left: Operand
+    right: Operand
+    result: str
+    row: str
+    column: str
+    epilogue: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True)
+class BufferUse:
+    """A buffer as a kernel sees it."""
+
+    name: str
+    dtype: str
+    written: bool
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One native function: straight loops over named buffers."""
+
+    name: str
+    buffers: tuple[BufferUse, ...]
+    body: tuple[Stmt, ...]
+    flops: Index = 0
+    bytes: Index = 0
+    work: Index = 0
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class CheckSite:
+    """What a failed `Check` tells the user."""
+
+    message: str
+    source: SourceLine | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A kernel call in order; ``barrier`` means that all threads meet before it."""
+
+    kernel: str
+    barrier: bool
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where a buffer lives: ``input``, ``output``, ``state``, ``constant`` or ``arena``."""
+
+    name: str
+    dtype: str
+    size: Index
+    kind: str
+    label: str = ""
+    value: Value | None = None
+
+
+@dataclass(frozen=True)
+class LoopProgram:
+    """Kernels, the order in which they run, and the buffers that they share."""
+
+    kernels: tuple[Kernel, ...]
+    steps: tuple[Step, ...]
+    storage: tuple[Storage, ...]
+    symbols: tuple[str, ...]
+    sites: tuple[CheckSite, ...] = ()
+
+
+def children(expr: Expr) -> tuple[Expr, ...]:
+    """Return the expressions that ``expr`` is made of."""
+    match expr:
+        case Apply():
+            return expr.args
+        case Convert():
+            return (expr.arg,)
+        case Philox():
+            return (expr.element, expr.state)
+        case Load() if expr.guard is not None:
+            return (expr.guard,)
+        case _:
+            return ()
+
+
+def walk(stmts: tuple[Stmt, ...]) -> Iterator[Stmt]:
+    """Yield every statement, outer before inner."""
+    for stmt in stmts:
+        yield stmt
+        if isinstance(stmt, Loop):
+            yield from walk(stmt.body)
+        elif isinstance(stmt, Contraction):
+            yield from walk(stmt.epilogue)
+
+
+def expressions(stmt: Stmt) -> tuple[Expr, ...]:
+    """Return the expressions that ``stmt`` itself evaluates."""
+    match stmt:
+        case Let() | Store():
+            return (stmt.value,)
+        case Check():
+            return (stmt.condition, stmt.value)
+        case Loop():
+            return tuple(fold.value for fold in stmt.folds)
+        case _:
+            return ()

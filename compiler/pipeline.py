@@ -1,0 +1,104 @@
+"""The pipeline: every stage of the compiler, in the order the data flows.  Start reading here."""
+
+from __future__ import annotations
+
+import sys
+
+from .artifact import Artifact, EmptyAxis, Machine
+from .backends.cpu import emit_native
+from .backends.spmd import thread_module
+from .ir import ops
+from .ir.dims import SymbolicDim, product
+from .ir.graph import Node, Program
+from .ir.text import format_program
+from .ir.verify import verify_program
+from .loops.ir import LoopProgram
+from .loops.lower import lower_schedule
+from .loops.text import format_loop_program
+from .options import CompileOptions
+from .passes import PassRunner
+from .rewrites.legalize import legalize
+from .schedule.fusion import group_nodes
+from .schedule.memory import plan_memory
+from .schedule.order import order_groups
+from .schedule.plan import Schedule
+
+
+def optimize_graph(program: Program, options: CompileOptions, runner: PassRunner) -> Program:
+    """Rewrite the graph; the result computes the same values.  Every backend starts from it."""
+    return program
+
+
+def compile_native(
+    program: Program, options: CompileOptions, machine: Machine, runner: PassRunner | None = None
+) -> Artifact:
+    """Compile ``program`` for a CPU: graph, schedule, kernels, memory plan, LLVM modules."""
+    run = runner or PassRunner(options)
+    run.run("trace", lambda: program, verify=verify_program, text=format_program)
+    graph = optimize_graph(program, options, run)
+    graph = run.run("legalize", legalize, graph, verify=verify_program, text=format_program)
+    groups = run.run("fuse", group_nodes, graph, options.fuse, run.note)
+    schedule = run.run("order", order_groups, graph, groups, text=_format_schedule)
+    loops = run.run("lower", lower_schedule, schedule, text=format_loop_program, level=4)
+    arena = run.run("plan_memory", plan_memory, loops)
+    modules, table, scratch = run.run("emit", emit_native, loops, machine)
+    if options.debug >= 1:
+        for name, seconds in run.seconds.items():
+            print(f"{name:24s} {1e3 * seconds:8.2f} ms", file=sys.stderr)
+    return Artifact(
+        program=program,
+        loops=loops,
+        machine=machine,
+        modules=(*modules, thread_module(machine)),
+        entry="entry",
+        table=table,
+        arena=arena,
+        scratch_bytes=scratch,
+        work=_total_work(loops),
+        homes={node: name for node, name in schedule.home.items() if _is_leaf(node)},
+        empty_axes=find_empty_axes(graph),
+        report=(*run.notes, *_describe(schedule)),
+    )
+
+
+def _is_leaf(node: Node) -> bool:
+    return isinstance(node.op, (ops.Input, ops.State))
+
+
+def _total_work(loops: LoopProgram) -> int | SymbolicDim:
+    total: int | SymbolicDim = 0
+    for kernel in loops.kernels:
+        total = kernel.work + total
+    return total
+
+
+def find_empty_axes(program: Program) -> tuple[EmptyAxis, ...]:
+    """Return the sizes that must not be zero: divisors of means, and axes of max and min."""
+    found: list[EmptyAxis] = []
+    for node in program.nodes():
+        where = f"{node.source}: " if node.source else ""
+        if isinstance(node.op, ops.Map) and node.op.name in {"div", "reciprocal"}:
+            divisor = node.inputs[-1]
+            while isinstance(divisor.op, (ops.Cast, ops.Broadcast, ops.Reshape)):
+                divisor = divisor.inputs[0]
+            if isinstance(divisor.op, ops.Extent):
+                text = f"{where}mean over {divisor.op.dim} elements divides by zero"
+                found.append(EmptyAxis(divisor.op.dim, text))
+        if isinstance(node.op, ops.Reduce) and node.op.kind not in {"sum", "prod"}:
+            size = product(tuple(node.inputs[0].shape[axis] for axis in node.op.axes))
+            if isinstance(size, SymbolicDim):
+                text = f"{where}{node.op.kind} over an axis of size 0 has no value"
+                found.append(EmptyAxis(size, text))
+    return tuple(found)
+
+
+def _describe(schedule: Schedule) -> tuple[str, ...]:
+    lines = []
+    for step in schedule.steps:
+        stored = ", ".join(name for _, names in step.stores for name in names)
+        lines.append(f"{step.group} -> {stored}")
+    return tuple(lines)
+
+
+def _format_schedule(schedule: Schedule) -> str:
+    return "\n".join(_describe(schedule)) + "\n"

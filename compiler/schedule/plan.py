@@ -1,0 +1,79 @@
+"""The schedule: which nodes make one kernel, in which order kernels run, and where values live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..ir.graph import Node, Program
+from ..ir.types import Dim
+
+
+@dataclass
+class KernelGroup:
+    """Nodes that become one kernel.
+
+    ``domain`` holds the sizes of the group's axes (sizes of 1 are left out).  Each member's axes
+    stand for group axes: ``axes[node][i]`` is the group axis of the node's axis ``i``, or None where
+    that axis has size 1.  ``inner`` are the axes that the group's reductions sum away; every member
+    spans at least all the others, so a kernel is a loop over the outer axes around loops over the
+    inner ones.  ``anchor`` is the Contract or ScatterAdd whose loops the group shares, if any.  A
+    group that ``copies`` moves its member's stored value to another buffer.
+    """
+
+    number: int
+    domain: list[Dim]
+    inner: frozenset[int] = frozenset()
+    members: list[Node] = field(default_factory=list)
+    axes: dict[Node, tuple[int | None, ...]] = field(default_factory=dict)
+    anchor: Node | None = None
+    copies: bool = False
+
+    @property
+    def outer(self) -> frozenset[int]:
+        return frozenset(range(len(self.domain))) - self.inner
+
+    @property
+    def kind(self) -> str:
+        return self.anchor.op.name if self.anchor is not None else "loops"
+
+    def __str__(self) -> str:
+        names = " ".join(node.op.name for node in self.members)
+        return f"group {self.number} [{self.kind}] {tuple(map(str, self.domain))}: {names}"
+
+
+@dataclass(frozen=True)
+class BufferPlan:
+    """A buffer: its element type, size in elements, and the kind of place it lives in."""
+
+    name: str
+    dtype: str
+    size: Dim
+    kind: str  # input | output | state | constant | arena
+    node: Node
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class ScheduledGroup:
+    """A group in its place in the order: what it stores where, and whether threads meet before."""
+
+    group: KernelGroup
+    stores: tuple[tuple[Node, tuple[str, ...]], ...]
+    barrier: bool
+    phase: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The program as an ordered list of kernel groups over named buffers.
+
+    ``home[node]`` is the buffer in which a node's value can be read by other groups;
+    ``snapshots[state]`` the one that keeps a state's old value for a copy at the end.
+    """
+
+    program: Program
+    steps: tuple[ScheduledGroup, ...]
+    buffers: dict[str, BufferPlan]
+    home: dict[Node, str]
+    snapshots: dict[Node, str]
+    notes: tuple[str, ...] = ()

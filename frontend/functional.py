@@ -1,0 +1,433 @@
+"""NumPy-style functions of tensors: the names to import, and those that reduce or multiply.
+
+Arguments named ``x`` are tensors or whatever `as_tensor` takes.  ``axis`` is an int, several, or
+None for all; reduced axes are dropped unless ``keepdims``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..compiler.ir.types import FLOATS
+from . import contraction
+from .creation import (
+    arange,
+    diag,
+    eye,
+    full,
+    full_like,
+    iota,
+    linspace,
+    one_hot,
+    ones,
+    ones_like,
+    tri,
+    tril,
+    triu,
+    zeros,
+    zeros_like,
+)
+from .elementwise import (
+    abs,
+    acos,
+    acosh,
+    add,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    cast,
+    cbrt,
+    ceil,
+    clip,
+    copysign,
+    cos,
+    cosh,
+    digamma,
+    divide,
+    equal,
+    erf,
+    erfc,
+    exp,
+    exp2,
+    expm1,
+    floor,
+    floor_divide,
+    greater,
+    greater_equal,
+    hypot,
+    isfinite,
+    isinf,
+    isnan,
+    less,
+    less_equal,
+    lgamma,
+    log,
+    log1p,
+    log2,
+    log10,
+    logaddexp,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    maximum,
+    minimum,
+    mod,
+    multiply,
+    negative,
+    not_equal,
+    power,
+    reciprocal,
+    round,
+    rsqrt,
+    sign,
+    sin,
+    sinh,
+    sqrt,
+    square,
+    stop_gradient,
+    subtract,
+    tan,
+    tanh,
+    trigamma,
+    trunc,
+    where,
+)
+from .manipulation import (
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    flatten,
+    flip,
+    gather,
+    moveaxis,
+    pad,
+    pick,
+    repeat,
+    reshape,
+    roll,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    take,
+    take_along_axis,
+    tile,
+    transpose,
+)
+from .shaping import Axes, normalize_axis
+from .tensor import Tensor, apply, as_tensor
+from .tracing import fail
+
+
+def sum(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Return the sum over ``axis``; bools and integers give int64."""
+    return as_tensor(x).sum(axis, keepdims)
+
+
+def prod(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Return the product over ``axis``; bools and integers give int64."""
+    return as_tensor(x).prod(axis, keepdims)
+
+
+def max(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Return the maximum over ``axis``."""
+    return as_tensor(x).max(axis, keepdims)
+
+
+def min(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Return the minimum over ``axis``."""
+    return as_tensor(x).min(axis, keepdims)
+
+
+def mean(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Return the mean over ``axis``; GraphError where there is surely no element."""
+    return as_tensor(x).mean(axis, keepdims)
+
+
+def var(x: object, axis: Axes = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    """Return the variance over ``axis``: the sum of squares divided by the count - ``ddof``."""
+    return as_tensor(x).var(axis, ddof, keepdims)
+
+
+def std(x: object, axis: Axes = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    """Return the standard deviation over ``axis``, the square root of `var`."""
+    return as_tensor(x).std(axis, ddof, keepdims)
+
+
+def argmax(x: object, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Return the int64 index of the first maximum along ``axis`` (None: of all elements)."""
+    return as_tensor(x).argmax(axis, keepdims)
+
+
+def argmin(x: object, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Return the int64 index of the first minimum along ``axis`` (None: of all elements)."""
+    return as_tensor(x).argmin(axis, keepdims)
+
+
+def any(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Return whether any element over ``axis`` is not zero."""
+    return as_tensor(x).any(axis, keepdims)
+
+
+def all(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Return whether every element over ``axis`` is not zero."""
+    return as_tensor(x).all(axis, keepdims)
+
+
+def _float_tensor(x: object) -> Tensor:
+    tensor = as_tensor(x)
+    return tensor if tensor.dtype in FLOATS else tensor.astype("float32")
+
+
+def logsumexp(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Return log(sum(exp(x))) over ``axis``, without overflow; rows of -inf give -inf."""
+    tensor = _float_tensor(x)
+    peak = stop_gradient(tensor.max(axis, keepdims=True))
+    peak = where(isfinite(peak), peak, 0.0)
+    total = log(exp(tensor - peak).sum(axis, keepdims=True)) + peak
+    return total if keepdims else total.squeeze(_axes(axis, tensor))
+
+
+def _axes(axis: Axes, x: Tensor) -> Axes:
+    return tuple(range(x.ndim)) if axis is None else axis
+
+
+def softmax(x: object, axis: Axes = -1, temperature: object = 1.0) -> Tensor:
+    """Return exp(x / temperature), normalised to sum to 1 over ``axis``."""
+    tensor = _tempered(x, temperature)
+    weights = exp(tensor - stop_gradient(tensor.max(axis, keepdims=True)))
+    return weights / weights.sum(axis, keepdims=True)
+
+
+def log_softmax(x: object, axis: Axes = -1, temperature: object = 1.0) -> Tensor:
+    """Return the logarithm of `softmax`, without overflow or cancellation."""
+    tensor = _tempered(x, temperature)
+    shifted = tensor - stop_gradient(tensor.max(axis, keepdims=True))
+    return shifted - log(exp(shifted).sum(axis, keepdims=True))
+
+
+def _tempered(x: object, temperature: object) -> Tensor:
+    tensor = _float_tensor(x)
+    if isinstance(temperature, (int, float)):
+        if temperature <= 0:
+            fail(f"softmax: the temperature must be positive, not {temperature}")
+        return tensor if temperature == 1 else tensor / temperature
+    return tensor / temperature
+
+
+def norm(x: object, ord: float | str = 2, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Return the vector norm (Σ|x|ᵖ)^(1/p) over ``axis``, p = ``ord``: a number, inf or -inf.
+
+    The derivative of the 2-norm at the origin is 0, as in PyTorch.
+    """
+    tensor = _float_tensor(x)
+    order = float(ord) if ord != "fro" else 2.0
+    magnitude = abs(tensor)
+    if order == float("inf"):
+        return magnitude.max(axis, keepdims)
+    if order == float("-inf"):
+        return magnitude.min(axis, keepdims)
+    if order == 0:
+        return (tensor != 0).astype(tensor.dtype).sum(axis, keepdims)
+    if order == 1:
+        return magnitude.sum(axis, keepdims)
+    if order == 2:
+        return safe_sqrt(square(tensor).sum(axis, keepdims))
+    return power(power(magnitude, order).sum(axis, keepdims), 1.0 / order)
+
+
+def safe_sqrt(x: Tensor) -> Tensor:
+    """Return the square root, with the derivative 0 at 0 instead of infinity."""
+    zero = x == 0
+    return where(zero, 0.0, sqrt(where(zero, 1.0, x)))
+
+
+def cumsum(x: object, axis: int = -1) -> Tensor:
+    """Return the running sum along ``axis``.
+
+    A product with a triangle of ones: n² operations for n elements, exact in order of summation
+    up to rounding.  Infinities and NaN spread to the whole row.
+    """
+    tensor = as_tensor(x)
+    place = normalize_axis(axis, tensor.ndim, "cumsum")
+    if tensor.dtype not in FLOATS:
+        tensor = tensor.astype("int64")
+    size = tensor.shape[place]
+    moved = moveaxis(tensor, place, -1)
+    return moveaxis(matmul(moved, triu(ones((size, size), tensor.dtype))), -1, place)
+
+
+def matmul(x: object, y: object) -> Tensor:
+    """Return the matrix product of ``x`` (..., n, k) and ``y`` (..., k, m) by NumPy's rules."""
+    return Tensor(contraction.matmul(as_tensor(x).node, as_tensor(y).node))
+
+
+def dot(x: object, y: object) -> Tensor:
+    """Return NumPy's dot: the sum over the last axis of ``x`` and the last but one of ``y``."""
+    left, right = as_tensor(x), as_tensor(y)
+    if 0 in (left.ndim, right.ndim):
+        return left * right
+    return tensordot(left, right, ((-1,), (-2 if right.ndim > 1 else -1,)))
+
+
+def outer(x: object, y: object) -> Tensor:
+    """Return the products of all pairs of elements of two flattened tensors; (n, m)."""
+    return einsum("i,j->ij", as_tensor(x).ravel(), as_tensor(y).ravel())
+
+
+def einsum(equation: str, *operands: object) -> Tensor:
+    """Return the sum of products that ``equation`` describes, such as ``"bij,bjk->bik"``.
+
+    ``...`` stands for axes that broadcast; without ``->`` the result has the labels that occur
+    once, in alphabetical order.  Raises GraphError for an equation that does not fit.
+    """
+    return Tensor(contraction.einsum(equation, [as_tensor(x).node for x in operands]))
+
+
+def tensordot(x: object, y: object, axes: int | Sequence[object] = 2) -> Tensor:
+    """Return the sum over ``axes`` of both: a count, or a pair of axes or of sequences of axes."""
+    return Tensor(contraction.tensordot(as_tensor(x).node, as_tensor(y).node, axes))
+
+
+def cosine_similarity(x: object, y: object, axis: int = -1, eps: float = 1e-8) -> Tensor:
+    """Return x·y / (max(|x|, eps) max(|y|, eps)) over ``axis``, as in PyTorch."""
+    left, right = _float_tensor(x), _float_tensor(y)
+    scale = norm(left, 2, axis).clip(eps) * norm(right, 2, axis).clip(eps)
+    return (left * right).sum(axis) / scale
+
+
+def sigmoid(x: object) -> Tensor:
+    """Return 1 / (1 + exp(-x))."""
+    return apply("sigmoid", x)
+
+
+__all__ = [
+    "abs",
+    "acos",
+    "acosh",
+    "add",
+    "all",
+    "any",
+    "arange",
+    "argmax",
+    "argmin",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "broadcast_to",
+    "cast",
+    "cbrt",
+    "ceil",
+    "clip",
+    "concatenate",
+    "copysign",
+    "cos",
+    "cosh",
+    "cosine_similarity",
+    "cumsum",
+    "diag",
+    "digamma",
+    "divide",
+    "dot",
+    "einsum",
+    "equal",
+    "erf",
+    "erfc",
+    "exp",
+    "exp2",
+    "expand_dims",
+    "expm1",
+    "eye",
+    "flatten",
+    "flip",
+    "floor",
+    "floor_divide",
+    "full",
+    "full_like",
+    "gather",
+    "greater",
+    "greater_equal",
+    "hypot",
+    "iota",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "less",
+    "less_equal",
+    "lgamma",
+    "linspace",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "log_softmax",
+    "logaddexp",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "logsumexp",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "mod",
+    "moveaxis",
+    "multiply",
+    "negative",
+    "norm",
+    "not_equal",
+    "one_hot",
+    "ones",
+    "ones_like",
+    "outer",
+    "pad",
+    "pick",
+    "power",
+    "prod",
+    "reciprocal",
+    "repeat",
+    "reshape",
+    "roll",
+    "round",
+    "rsqrt",
+    "safe_sqrt",
+    "sigmoid",
+    "sign",
+    "sin",
+    "sinh",
+    "softmax",
+    "split",
+    "sqrt",
+    "square",
+    "squeeze",
+    "stack",
+    "std",
+    "stop_gradient",
+    "subtract",
+    "sum",
+    "swapaxes",
+    "take",
+    "take_along_axis",
+    "tan",
+    "tanh",
+    "tensordot",
+    "tile",
+    "transpose",
+    "tri",
+    "trigamma",
+    "tril",
+    "triu",
+    "trunc",
+    "var",
+    "where",
+    "zeros",
+    "zeros_like",
+]

@@ -1,0 +1,235 @@
+"""Joining, splitting, repeating and picking parts of tensors, with NumPy's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..compiler.errors import GraphTypeError
+from ..compiler.ir import ops
+from ..compiler.ir.dims import divide_exactly, format_shape, product
+from ..compiler.ir.types import INTEGERS, Dim
+from . import shaping
+from .checks import register_range_check
+from .creation import equals_index, full, iota
+from .elementwise import where
+from .promotion import unify
+from .shaping import Axes, normalize_axis
+from .tensor import Tensor, as_tensor, operand_of
+from .tracing import build, fail
+
+
+def reshape(x: object, shape: object) -> Tensor:
+    """Return the elements, row-major, in ``shape``; one dimension may be -1."""
+    return as_tensor(x).reshape(shape)
+
+
+def transpose(x: object, axes: Sequence[int] | None = None) -> Tensor:
+    """Return ``x`` with its axes in the order of ``axes`` (None: reversed)."""
+    return as_tensor(x).transpose(axes)
+
+
+def swapaxes(x: object, first: int, second: int) -> Tensor:
+    """Return ``x`` with two axes exchanged."""
+    return as_tensor(x).swapaxes(first, second)
+
+
+def moveaxis(x: object, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+    """Return ``x`` with the axes ``source`` at the places ``destination``, the rest in order."""
+    tensor = as_tensor(x)
+    sources = (source,) if isinstance(source, int) else tuple(source)
+    targets = (destination,) if isinstance(destination, int) else tuple(destination)
+    if len(sources) != len(targets):
+        fail(f"moveaxis: {len(sources)} sources and {len(targets)} destinations")
+    sources = tuple(normalize_axis(axis, tensor.ndim, "moveaxis") for axis in sources)
+    targets = tuple(normalize_axis(axis, tensor.ndim, "moveaxis") for axis in targets)
+    order = [axis for axis in range(tensor.ndim) if axis not in sources]
+    for target, axis in sorted(zip(targets, sources, strict=True)):
+        order.insert(target, axis)
+    return tensor.transpose(order)
+
+
+def expand_dims(x: object, axis: int | Sequence[int]) -> Tensor:
+    """Return ``x`` with axes of size 1 at ``axis`` of the result."""
+    return as_tensor(x).expand_dims(axis)
+
+
+def squeeze(x: object, axis: Axes = None) -> Tensor:
+    """Return ``x`` without ``axis`` (None: without every axis of size 1)."""
+    return as_tensor(x).squeeze(axis)
+
+
+def broadcast_to(x: object, shape: object) -> Tensor:
+    """Return ``x`` broadcast to ``shape``."""
+    return as_tensor(x).broadcast_to(shape)
+
+
+def flatten(x: object, start: int = 0, end: int = -1) -> Tensor:
+    """Return ``x`` with axes ``start`` to ``end`` (inclusive) made one."""
+    return as_tensor(x).flatten(start, end)
+
+
+def concatenate(tensors: Sequence[object], axis: int = 0) -> Tensor:
+    """Return ``tensors`` joined along ``axis``; their other axes must be equal."""
+    return Tensor(shaping.concatenate(unify(*map(operand_of, tensors)), axis))
+
+
+def stack(tensors: Sequence[object], axis: int = 0) -> Tensor:
+    """Return ``tensors``, all of one shape, joined along a new ``axis``."""
+    nodes = unify(*map(operand_of, tensors))
+    if not nodes:
+        fail("stack: needs at least one tensor")
+    if any(node.shape != nodes[0].shape for node in nodes):
+        listed = ", ".join(format_shape(node.shape) for node in nodes)
+        fail(f"stack: shapes {listed} differ; they must be equal")
+    place = normalize_axis(axis, nodes[0].type.rank + 1, "stack")
+    return Tensor(shaping.concatenate([shaping.expand_dims(x, place) for x in nodes], place))
+
+
+def split(x: object, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+    """Return equal parts of ``x`` along ``axis``, or the parts between the cuts ``sections``."""
+    tensor = as_tensor(x)
+    place = normalize_axis(axis, tensor.ndim, "split")
+    size = tensor.shape[place]
+    if isinstance(sections, int):
+        part = divide_exactly(size, sections)
+        if part is None:
+            fail(f"split: axis {axis} of size {size} does not divide into {sections} equal parts")
+        cuts: list[Dim] = [part * i for i in range(1, sections)]
+    else:
+        cuts = list(sections)
+    starts: list[Dim] = [0, *cuts]
+    stops: list[Dim | None] = [*cuts, None]
+    before = (slice(None),) * place
+    return [tensor[*before, slice(a, b)] for a, b in zip(starts, stops, strict=True)]
+
+
+def tile(x: object, repeats: int | Sequence[int]) -> Tensor:
+    """Return ``x`` repeated ``repeats`` times along each of the last axes."""
+    tensor = as_tensor(x)
+    counts = [repeats] if isinstance(repeats, int) else list(repeats)
+    rank = max(len(counts), tensor.ndim)
+    counts = [1] * (rank - len(counts)) + counts
+    sizes = (*(1,) * (rank - tensor.ndim), *tensor.shape)
+    spread = tuple(d for n, size in zip(counts, sizes, strict=True) for d in (n, size))
+    single = tuple(d for size in sizes for d in (1, size))
+    result = tensor.reshape(single).broadcast_to(spread)
+    return result.reshape(tuple(size * n for n, size in zip(counts, sizes, strict=True)))
+
+
+def repeat(x: object, repeats: int, axis: int | None = None) -> Tensor:
+    """Return ``x`` with each element along ``axis`` (None: of all, flattened) ``repeats`` times."""
+    tensor = as_tensor(x)
+    if axis is None:
+        tensor, axis = tensor.ravel(), 0
+    place = normalize_axis(axis, tensor.ndim, "repeat")
+    shape = tensor.shape
+    wide = tensor.expand_dims(place + 1).broadcast_to(
+        (*shape[: place + 1], repeats, *shape[place + 1 :])
+    )
+    return wide.reshape((*shape[:place], shape[place] * repeats, *shape[place + 1 :]))
+
+
+def flip(x: object, axis: Axes = None) -> Tensor:
+    """Return ``x`` with the order of the elements along ``axis`` (None: all) reversed."""
+    return Tensor(shaping.flip(as_tensor(x).node, axis))
+
+
+def roll(x: object, shift: int, axis: int | None = None) -> Tensor:
+    """Return ``x`` with the elements moved on by ``shift`` along ``axis``, the last ones first.
+
+    None flattens and restores the shape.  On a symbolic axis, ``shift`` must not exceed its size.
+    """
+    tensor = as_tensor(x)
+    if axis is None:
+        return roll(tensor.ravel(), shift, 0).reshape(tensor.shape)
+    place = normalize_axis(axis, tensor.ndim, "roll")
+    size = tensor.shape[place]
+    if isinstance(size, int):
+        shift = shift % size if size else 0
+    if shift == 0:
+        return tensor
+    before = (slice(None),) * place
+    return concatenate([tensor[*before, -shift:], tensor[*before, :-shift]], place)
+
+
+def pad(
+    x: object, width: int | Sequence[int] | Sequence[Sequence[int]], value: float = 0
+) -> Tensor:
+    """Return ``x`` with ``value`` around it.
+
+    ``width``: one int for all sides, (before, after) for all axes, or such a pair for each axis.
+    """
+    tensor = as_tensor(x)
+    pairs: list[tuple[int, int]]
+    if isinstance(width, int):
+        pairs = [(width, width)] * tensor.ndim
+    elif all(isinstance(side, int) for side in width):
+        pairs = [tuple(width)] * tensor.ndim  # type: ignore[list-item]
+    else:
+        pairs = [tuple(pair) for pair in width]  # type: ignore[union-attr,misc]
+    if len(pairs) != tensor.ndim or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
+        fail(f"pad: width {width!r} is no pair of sizes for each of the {tensor.ndim} axes")
+    if value == 0:
+        low, high = (tuple(pair[side] for pair in pairs) for side in (0, 1))
+        if not any(low + high):
+            return tensor
+        return Tensor(build(ops.Pad(low, high, (0,) * tensor.ndim), tensor.node))
+    for axis, sides in enumerate(pairs):
+        parts = [
+            full((*tensor.shape[:axis], n, *tensor.shape[axis + 1 :]), value, tensor.dtype)
+            for n in sides
+        ]
+        tensor = concatenate([parts[0], tensor, parts[1]], axis) if any(sides) else tensor
+    return tensor
+
+
+def take(x: object, indices: object, axis: int | None = None) -> Tensor:
+    """Return the slices of ``x`` along ``axis`` (None: flattened) at ``indices``.
+
+    The axes of ``indices`` stand where ``axis`` was.  Negative indices count from the end where
+    they are constants; in tensors they raise IndexRangeError at run time, as all others outside do.
+    """
+    tensor = as_tensor(x)
+    if axis is None:
+        tensor, axis = tensor.ravel(), 0
+    place = normalize_axis(axis, tensor.ndim, "take")
+    return tensor[*(slice(None),) * place, as_tensor(indices)]
+
+
+def gather(x: object, indices: object, axis: int = 0) -> Tensor:
+    """Return `take` along one axis: an embedding lookup for ``axis=0``."""
+    return take(x, indices, axis)
+
+
+def take_along_axis(x: object, indices: object, axis: int = -1) -> Tensor:
+    """Return ``x[..., indices[..., j, ...], ...]``: one element for every index, along ``axis``.
+
+    ``indices``: integers of the rank of ``x``, equal to it in all axes but ``axis``.  One index a
+    row selects by comparison with the position and sums, which fuses with its surroundings; more
+    gather from the flattened array.
+    """
+    tensor, picks = as_tensor(x), as_tensor(indices)
+    if picks.dtype not in INTEGERS:
+        fail(f"take_along_axis: needs integer indices, not {picks.dtype}", GraphTypeError)
+    place = normalize_axis(axis, tensor.ndim, "take_along_axis")
+    others = [a for a in range(tensor.ndim) if a != place]
+    if picks.ndim != tensor.ndim or any(picks.shape[a] != tensor.shape[a] for a in others):
+        fail(
+            f"take_along_axis: indices of shape {format_shape(picks.shape)} do not fit "
+            f"{format_shape(tensor.shape)}: all axes but {place} must be equal"
+        )
+    size = tensor.shape[place]
+    register_range_check(picks.node, 0, size, message="take_along_axis: index")
+    if picks.shape[place] == 1:
+        return pick(tensor, picks.squeeze(place), place).expand_dims(place)
+    rows = moveaxis(tensor, place, -1)
+    chosen = moveaxis(picks, place, -1).astype("int64")
+    row = iota((product(rows.shape[:-1]),), 0).reshape((*rows.shape[:-1], 1))
+    flat = take(rows.ravel(), row * size + chosen, 0)
+    return moveaxis(flat, -1, place)
+
+
+def pick(x: Tensor, labels: Tensor, axis: int) -> Tensor:
+    """Return the element of ``x`` along ``axis`` that each label names; 0 for labels outside."""
+    place = normalize_axis(axis, x.ndim, "pick")
+    return where(equals_index(labels, x.shape[place], place), x, 0).sum(place)

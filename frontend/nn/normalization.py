@@ -1,0 +1,260 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ...compiler.ir.dims import divide_exactly, format_shape, product
+from ...compiler.ir.types import Dim
+from .. import functional as F
+from ..state import Variable, register_effect
+from ..tensor import Tensor, as_tensor
+from ..tracing import fail
+from .dropout import is_training
+from .module import Module
+
+
+def _affine(shape: tuple[int, ...], weight: bool, bias: bool, dtype: str) -> list[Variable | None]:
+    return [
+        Variable(np.ones(shape), "weight", dtype=dtype) if weight else None,
+        Variable(np.zeros(shape), "bias", dtype=dtype) if bias else None,
+    ]
+
+
+def _scale_and_shift(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
+def _standardize(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    centred = x - x.mean(axes, keepdims=True)
+    return centred * F.rsqrt(x.var(axes, keepdims=True) + eps)
+
+
+class LayerNorm(Module):
+    """(x - mean) / sqrt(var + eps) over the last axes, then scaled and shifted (Ba et al. 2016).
+
+    ``normalized_shape``: the sizes of those axes; ``weight`` and ``bias`` have this shape.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        dtype: str = "float32",
+    ) -> None:
+        if isinstance(normalized_shape, int):
+            normalized_shape = (normalized_shape,)
+        self.normalized_shape = tuple(normalized_shape)
+        self.eps = eps
+        self.weight, self.bias = _affine(
+            self.normalized_shape, elementwise_affine, elementwise_affine and bias, dtype
+        )
+
+    def forward(self, x: object) -> Tensor:
+        """Return ``x`` (..., *normalized_shape) normalised."""
+        tensor = as_tensor(x)
+        axes = _last_axes(tensor, self.normalized_shape, "LayerNorm")
+        return _scale_and_shift(_standardize(tensor, axes, self.eps), self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        affine = self.weight is not None
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={affine}"
+
+
+def _last_axes(x: Tensor, shape: tuple[int, ...], layer: str) -> tuple[int, ...]:
+    if x.shape[-len(shape) :] != shape:
+        fail(
+            f"{layer}: an input of shape {format_shape(x.shape)} does not end in "
+            f"{format_shape(shape)}"
+        )
+    return tuple(range(x.ndim - len(shape), x.ndim))
+
+
+class RMSNorm(Module):
+    """x / sqrt(mean(x²) + eps) over the last axes, then scaled (Zhang & Sennrich 2019).
+
+    ``eps``: by default the machine epsilon of the element type, as in PyTorch.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        dtype: str = "float32",
+    ) -> None:
+        if isinstance(normalized_shape, int):
+            normalized_shape = (normalized_shape,)
+        self.normalized_shape = tuple(normalized_shape)
+        self.eps = float(np.finfo(dtype).eps) if eps is None else eps
+        self.weight, _ = _affine(self.normalized_shape, elementwise_affine, False, dtype)
+
+    def forward(self, x: object) -> Tensor:
+        """Return ``x`` (..., *normalized_shape) normalised."""
+        tensor = as_tensor(x)
+        axes = _last_axes(tensor, self.normalized_shape, "RMSNorm")
+        scale = F.rsqrt(F.square(tensor).mean(axes, keepdims=True) + self.eps)
+        return _scale_and_shift(tensor * scale, self.weight, None)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}"
+
+
+class GroupNorm(Module):
+    """Standardises each of ``num_groups`` groups of channels of a sample (Wu & He 2018)."""
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        dtype: str = "float32",
+    ) -> None:
+        if divide_exactly(num_channels, num_groups) is None:
+            fail(f"GroupNorm: {num_groups} groups do not divide {num_channels} channels")
+        self.num_groups = num_groups
+        self.num_channels = num_channels
+        self.eps = eps
+        self.weight, self.bias = _affine((num_channels,), affine, affine, dtype)
+
+    def forward(self, x: object) -> Tensor:
+        """Return ``x`` (batch, channels, ...) normalised."""
+        tensor = as_tensor(x)
+        _check_channels(tensor, self.num_channels, "GroupNorm")
+        grouped = tensor.reshape((tensor.shape[0], self.num_groups, -1))
+        normal = _standardize(grouped, (2,), self.eps).reshape(tensor.shape)
+        return _scale_and_shift(
+            normal, _by_channel(self.weight, tensor), _by_channel(self.bias, tensor)
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}"
+
+
+def _check_channels(x: Tensor, channels: int, layer: str) -> None:
+    if x.ndim < 2 or x.shape[1] != channels:
+        fail(
+            f"{layer}: an input of shape {format_shape(x.shape)} does not fit; its axis 1 must "
+            f"be {channels}"
+        )
+
+
+def _by_channel(values: Tensor | None, x: Tensor) -> Tensor | None:
+    if values is None or x.ndim == 2:
+        return values
+    return values.reshape((-1, *(1,) * (x.ndim - 2)))
+
+
+class _BatchNorm(Module):
+    """Standardises each channel over the batch (Ioffe & Szegedy 2015).
+
+    Training uses the batch's own mean and biased variance and moves ``running_mean`` and
+    ``running_var`` (unbiased) towards them by ``momentum`` (None: the average of all batches);
+    inference uses those.  A batch with one value a channel counts its variance as 0.
+    """
+
+    _ranks: tuple[int, ...] = ()
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        dtype: str = "float32",
+    ) -> None:
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        shape = (num_features,)
+        self.weight, self.bias = _affine(shape, affine, affine, dtype)
+        self.running_mean = self.running_var = self.num_batches_tracked = None
+        if track_running_stats:
+            self.running_mean = Variable(np.zeros(shape), "running_mean", "buffer", dtype=dtype)
+            self.running_var = Variable(np.ones(shape), "running_var", "buffer", dtype=dtype)
+            self.num_batches_tracked = Variable(
+                np.zeros((), np.int64), "num_batches_tracked", "buffer"
+            )
+
+    def forward(self, x: object) -> Tensor:
+        """Return ``x`` (batch, num_features, ...) normalised."""
+        tensor = as_tensor(x)
+        layer = type(self).__name__
+        if tensor.ndim not in self._ranks:
+            ranks = " or ".join(map(str, self._ranks))
+            fail(f"{layer}: needs rank {ranks}, not {format_shape(tensor.shape)}")
+        _check_channels(tensor, self.num_features, layer)
+        axes = (0, *range(2, tensor.ndim))
+        batch_mean, batch_var = tensor.mean(axes), tensor.var(axes)
+        mean, var = batch_mean, batch_var
+        if self.running_mean is not None and self.running_var is not None:
+            training = is_training()
+            mean = F.where(training, batch_mean, self.running_mean)
+            var = F.where(training, batch_var, self.running_var)
+        centred = tensor - _wide(mean, tensor)
+        normal = centred * _wide(F.rsqrt(var + self.eps), tensor)
+        result = _scale_and_shift(
+            normal, _by_channel(self.weight, tensor), _by_channel(self.bias, tensor)
+        )
+        self._track(result, batch_mean, batch_var, product(tuple(tensor.shape[a] for a in axes)))
+        return result
+
+    def _track(self, result: Tensor, mean: Tensor, var: Tensor, count: Dim) -> None:
+        """Attach the updates of the running statistics to ``result``."""
+        tracked = self.num_batches_tracked
+        if self.running_mean is None or self.running_var is None or tracked is None:
+            return
+        size = as_tensor(count, dtype=var.dtype)
+        unbiased = var * (size / F.maximum(size - 1.0, 1.0))
+        factor = as_tensor(1.0 if self.momentum is None else self.momentum, var)
+        if self.momentum is None:
+            factor = factor / (tracked + 1).astype(var.dtype)
+
+        def towards(new: Tensor) -> Callable[[Tensor], Tensor]:
+            return lambda old: old * (1.0 - factor) + new * factor
+
+        for state, update in (
+            (self.running_mean, towards(mean)),
+            (self.running_var, towards(unbiased)),
+            (tracked, lambda old: old + 1),
+        ):
+            register_effect(state, result.node, update, training_only=True)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
+            f"affine={self.affine}, track_running_stats={self.track_running_stats}"
+        )
+
+
+def _wide(values: Tensor, x: Tensor) -> Tensor:
+    wide = _by_channel(values, x)
+    assert wide is not None
+    return wide
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch normalisation of (batch, features) or (batch, features, length)."""
+
+    _ranks = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch normalisation of (batch, channels, height, width)."""
+
+    _ranks = (4,)
+
+
+class BatchNorm3d(_BatchNorm):
+    """Batch normalisation of (batch, channels, depth, height, width)."""
+
+    _ranks = (5,)

@@ -1,0 +1,118 @@
+"""One step of training, and inference, as programs of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from ..compiler.autodiff.reverse import gradient
+from ..compiler.errors import GraphError, GraphTypeError, locate
+from ..compiler.ir import ops
+from ..compiler.ir.graph import Node, Program, topological
+from .optimizer import Optimizer
+from .state import Variable, effects_reaching, variable_of
+from .tensor import Tensor
+
+#: Rewrites graphs to numerically stable ones of the same values.
+Stabilize = Callable[[Sequence[Node]], Sequence[Node]]
+
+
+def build_training_program(
+    loss: Tensor,
+    optimizer: Optimizer,
+    outputs: Mapping[str, Tensor] | None = None,
+    params: Sequence[Variable] | None = None,
+    stabilize: Stabilize | None = None,
+) -> tuple[Program, list[Variable]]:
+    """Return one step of training as a program, and the variables of its states.
+
+    Parameters
+    ----------
+    loss : Tensor
+        A floating-point tensor ``()``, the output called ``"loss"``.
+    optimizer : Optimizer
+        What updates the parameters.
+    outputs : dict of str to Tensor, optional
+        Further outputs, from the parameters before the update.
+    params : list of Variable, optional
+        The parameters to train; by default every trainable one that the loss depends on.
+    stabilize : function, optional
+        Applied to the outputs and effects before differentiation.
+
+    Raises
+    ------
+    GraphError
+        The loss is not 0-d, an output is called ``"loss"``, or there is nothing to train.
+    GraphTypeError
+        The loss is not of a floating-point type.
+    """
+    outputs = dict(outputs or {})
+    _check_loss(loss)
+    if "loss" in outputs:
+        raise GraphError("an output may not be called 'loss': that is the loss itself")
+    roots = [loss.node, *(tensor.node for tensor in outputs.values())]
+    effects = effects_reaching(roots)
+    roots += [value.node for _, value in effects]
+    if stabilize is not None:
+        roots = list(stabilize(roots))
+    reached = set(topological([roots[0]]))
+    candidates = _parameters_of(topological([loss.node])) if params is None else list(params)
+    trained = [p for p in candidates if p.trainable and p.node in reached]
+    if not trained:
+        raise GraphError(
+            locate("the loss depends on no trainable parameter; nothing to train", loss.node.source)
+        )
+    gradients = gradient(roots[:1], [p.node for p in trained])
+    named = [("loss", roots[0]), *zip(outputs, roots[1:], strict=False)]
+    changed: dict[Node, Node] = {}
+    for (state, _), value in zip(effects, roots[len(named) :], strict=True):
+        changed[state.node] = value
+    for state, value in optimizer.updates(trained, [Tensor(g) for g in gradients]):
+        if state.node in changed:
+            raise GraphError(f"{state.name!r} is updated by the model and by the optimizer")
+        changed[state.node] = value.node
+    program = Program(tuple(named), tuple(changed.items()), name="train_step")
+    return program, [variable_of(node) for node in program.states()]
+
+
+def build_inference_program(
+    outputs: Mapping[str, Tensor], name: str, stabilize: Stabilize | None = None
+) -> Program:
+    """Return the program of ``outputs`` with the effects that they have."""
+    roots = [tensor.node for tensor in outputs.values()]
+    effects = effects_reaching(roots)
+    roots += [value.node for _, value in effects]
+    if stabilize is not None:
+        roots = list(stabilize(roots))
+    values = roots[len(outputs) :]
+    return Program(
+        tuple(zip(outputs, roots, strict=False)),
+        tuple((state.node, new) for (state, _), new in zip(effects, values, strict=True)),
+        name=name,
+    )
+
+
+def _check_loss(loss: Tensor) -> None:
+    if loss.node.type.rank:
+        raise GraphError(
+            locate(f"the loss must be 0-d, not {loss.node.type}; take its mean", loss.node.source)
+        )
+    if not loss.node.type.is_float:
+        raise GraphTypeError(
+            locate(f"the loss must be of a float type, not {loss.dtype}", loss.node.source)
+        )
+
+
+def _parameters_of(nodes: Iterable[Node]) -> list[Variable]:
+    """Return the parameters among ``nodes``, in the order in which they were made."""
+    found = [n for n in nodes if isinstance(n.op, ops.State) and n.op.role == "parameter"]
+    return [variable_of(n) for n in sorted(found, key=_age)]
+
+
+def _age(node: Node) -> int:
+    return node.op.key if isinstance(node.op, ops.State) else node.serial
+
+
+def inputs_of(program: Program) -> dict[str, Node]:
+    """Return the inputs by name, in the order in which they were declared."""
+    nodes = sorted(program.inputs(), key=lambda node: node.serial)
+    return {node.op.label: node for node in nodes if isinstance(node.op, ops.Input)}

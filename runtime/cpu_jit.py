@@ -1,0 +1,130 @@
+"""From LLVM IR to machine code in this process, through llvmlite."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+
+import llvmlite.binding as llvm
+
+from ..compiler.artifact import Artifact, Machine, ModuleSource
+from ..compiler.options import CompileOptions
+from .cache import ObjectCache
+
+_ENTRY = ctypes.CFUNCTYPE(
+    ctypes.c_int64,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.c_int64,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+)
+_SETS = {
+    "avx512": ("avx512f", "avx512vl", "avx512dq", "avx512bw"),
+    "avx2": ("avx2", "fma"),
+}
+#: Feature strings that restrict an x86-64 host to a narrower instruction set.
+_RESTRICTED = {
+    "avx512": ("x86-64-v4", "+avx512f,+avx512vl,+avx512dq,+avx512bw,+avx2,+fma,+avx,+sse4.1"),
+    "avx2": ("x86-64-v3", "+avx2,+fma,+avx,+sse4.1"),
+    "sse2": ("x86-64", ""),
+}
+
+
+@cache
+def _initialize() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+@cache
+def host_machine() -> Machine:
+    """Return the CPU of this process, as LLVM names it."""
+    _initialize()
+    features = llvm.get_host_cpu_features()
+    triple = llvm.get_process_triple()
+    if triple.startswith(("aarch64", "arm64")):
+        isa = "neon"
+    else:
+        isa = next(
+            (name for name, needed in _SETS.items() if all(features.get(f) for f in needed)),
+            "sse2",
+        )
+    return Machine(triple, llvm.get_host_cpu_name(), features.flatten(), isa)
+
+
+def machine_for(options: CompileOptions) -> Machine:
+    """Return the machine that ``options`` ask for: this one, or it restricted to ``vector``."""
+    host = host_machine()
+    if options.vector is None or options.vector == host.isa:
+        return host
+    order = ["sse2", "avx2", "avx512"]
+    if options.vector not in order or host.isa not in order:
+        raise ValueError(f"vector {options.vector!r} is not one of {', '.join(order)}")
+    if order.index(options.vector) > order.index(host.isa):
+        raise ValueError(f"this CPU has no {options.vector}; its widest is {host.isa}")
+    cpu, features = _RESTRICTED[options.vector]
+    return Machine(host.triple, cpu, features, options.vector)
+
+
+def target_machine(machine: Machine) -> llvm.TargetMachine:
+    """Return an LLVM target machine for JIT code."""
+    _initialize()
+    target = llvm.Target.from_triple(machine.triple)
+    return target.create_target_machine(
+        cpu=machine.cpu, features=machine.features, opt=2, reloc="pic", codemodel="small"
+    )
+
+
+def optimize(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
+    """Run LLVM's scalar optimisations; vectorisation has been done by the compiler."""
+    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+    tuning.loop_vectorization = False
+    tuning.slp_vectorization = False
+    tuning.loop_unrolling = False
+    tuning.loop_interleaving = False
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+
+
+def compile_object(source: ModuleSource, machine: Machine, options: CompileOptions) -> bytes:
+    """Compile one module to an object file."""
+    text = source.emit()
+    if options.debug >= 5:
+        print(text, file=sys.stderr)
+    module = llvm.parse_assembly(text)
+    target = target_machine(machine)
+    if source.optimize:
+        optimize(module, target)
+    if options.dump is not None:
+        folder = options.dump
+        (folder / f"07_{source.name}.ll").write_text(text)
+        (folder / f"08_{source.name}.s").write_text(target.emit_assembly(module))
+    if options.debug >= 6:
+        print(target.emit_assembly(module), file=sys.stderr)
+    return target.emit_object(module)
+
+
+class LoadedCode:
+    """Machine code of one program in this process; it stays while this object lives."""
+
+    def __init__(self, artifact: Artifact, options: CompileOptions) -> None:
+        self.cache = ObjectCache(options.cache if options.dump is None else None)
+        backing = llvm.parse_assembly("")
+        backing.triple = artifact.machine.triple
+        self._engine = llvm.create_mcjit_compiler(backing, target_machine(artifact.machine))
+        self.code_bytes = 0
+        for source in artifact.modules:
+            data = self.cache.get(
+                source.key, lambda s=source: compile_object(s, artifact.machine, options)
+            )
+            self.code_bytes += len(data)
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+        self._engine.finalize_object()
+        self.address = self._engine.get_function_address(artifact.entry)
+        self.entry = _ENTRY(self.address)
+        self.worker_address = self._engine.get_function_address("worker")
+        self.launch_address = self._engine.get_function_address("launch")

@@ -1,0 +1,194 @@
+"""A program that can be called: bind the inputs, run, hand back the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..compiler.artifact import Artifact
+from ..compiler.errors import IndexRangeError, InputError, locate
+from ..compiler.ir import ops
+from ..compiler.ir.dims import evaluate
+from ..compiler.ir.graph import Node
+from .binding import InputBinder
+from .buffer import aligned_bytes, place_slots
+from .cpu_jit import LoadedCode
+from .threads import WorkerPool, available_threads, shared_pool
+
+#: Element operations below which a call runs on one thread: waking and meeting costs more.
+SERIAL_CALL = 400_000
+
+
+@dataclass
+class _Frame:
+    """Everything about one combination of sizes: pointers, arena, outputs' shapes."""
+
+    table: np.ndarray
+    table_address: int
+    sizes: np.ndarray
+    sizes_address: int
+    arena: np.ndarray
+    threads: int
+    outputs: tuple[tuple[str, int, tuple[int, ...], np.dtype], ...]
+
+
+class NativeExecutable:
+    """Machine code with its states and memory.
+
+    Parameters
+    ----------
+    artifact
+        What the compiler made of the program.
+    code
+        The same, as machine code in this process.
+    states
+        The array of every state; calls update them in place.  C-contiguous, of the state's type.
+    threads
+        At most this many threads; None: as many as the process may use.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        code: LoadedCode,
+        states: Mapping[Node, np.ndarray],
+        threads: int | None = None,
+    ) -> None:
+        self.artifact = artifact
+        self.code = code
+        self.states = dict(states)
+        self.threads = threads or available_threads()
+        program = artifact.program
+        inputs = [node for node in program.nodes() if isinstance(node.op, ops.Input)]
+        self.binder = InputBinder([(n.op.label, n.type, n.source) for n in inputs])
+        storage = {s.name: s for s in artifact.loops.storage}
+        position = {name: number for number, name in enumerate(artifact.table)}
+        self._input_slots = tuple(position[artifact.homes[node]] for node in inputs)
+        self._symbols = artifact.loops.symbols
+        self._order = tuple(self.binder.symbols.index(name) for name in self._symbols)
+        self._constants = {
+            position[s.name]: np.ascontiguousarray(s.value.array)
+            for s in storage.values()
+            if s.value is not None
+        }
+        self._state_slots: dict[int, np.ndarray] = {}
+        for node, name in artifact.homes.items():
+            if isinstance(node.op, ops.State):
+                array = self.states[node]
+                if not array.flags.c_contiguous or array.dtype.name != node.dtype:
+                    raise InputError(f"state {node.op.label} is not a contiguous {node.type}")
+                self._state_slots[position[name]] = array
+        self._output_slots = [
+            (name, position[f"out.{name}"], root.shape, np.dtype(root.dtype))
+            for name, root in program.outputs
+        ]
+        self._position = position
+        self._frames: dict[tuple[int, ...], _Frame] = {}
+        self._status = np.zeros(8, dtype=np.int64)
+        self._status_address = self._status.ctypes.data
+        self._scratch: list[np.ndarray] = []
+        self._meeting = aligned_bytes(64 * 8)
+        self._pool: WorkerPool | None = None
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes of temporary memory for the largest sizes seen so far."""
+        return max((frame.arena.nbytes for frame in self._frames.values()), default=0)
+
+    def plan_bytes(self, **sizes: int) -> int:
+        """Return the bytes of temporary memory that a call with these sizes needs."""
+        return place_slots(self.artifact.arena, sizes)[1]
+
+    def __call__(self, arrays: Mapping[str, object]) -> dict[str, Any]:
+        """Run once; return the outputs by name (0-d ones as NumPy scalars).
+
+        Raises InputError or InputTypeError for inputs that do not fit, IndexRangeError for an index
+        outside its axis.
+        """
+        bound, sizes = self.binder.bind(arrays)
+        frame = self._frames.get(sizes)
+        if frame is None:
+            frame = self._make_frame(sizes)
+        table = frame.table
+        for slot, array in zip(self._input_slots, bound, strict=True):
+            table[slot] = array.__array_interface__["data"][0]
+        results: dict[str, Any] = {}
+        for name, slot, shape, dtype in frame.outputs:
+            array = np.empty(shape, dtype)
+            results[name] = array
+            table[slot] = array.__array_interface__["data"][0]
+        if frame.threads == 1:
+            failed = self.code.entry(
+                frame.table_address,
+                frame.sizes_address,
+                0,
+                1,
+                self._meeting_address,
+                self._scratch_addresses[0],
+                self._status_address,
+            )
+        else:
+            failed = self._run_threads(frame)
+        if failed:
+            self._report_failure()
+        return results
+
+    def _make_frame(self, sizes: tuple[int, ...]) -> _Frame:
+        bound = dict(zip(self.binder.symbols, sizes, strict=True))
+        for axis in self.artifact.empty_axes:
+            if evaluate(axis.dim, bound) == 0:
+                raise InputError(axis.message)
+        offsets, total = place_slots(self.artifact.arena, bound)
+        arena = aligned_bytes(total)
+        table = np.zeros(max(len(self.artifact.table), 1), dtype=np.uint64)
+        base = arena.ctypes.data
+        for name, offset in offsets.items():
+            table[self._position[name]] = base + offset
+        for slot, array in (*self._constants.items(), *self._state_slots.items()):
+            table[slot] = array.ctypes.data
+        values = np.array([bound[name] for name in self._symbols] or [0], dtype=np.int64)
+        outputs = tuple(
+            (name, slot, tuple(evaluate(dim, bound) for dim in shape), dtype)
+            for name, slot, shape, dtype in self._output_slots
+        )
+        work = evaluate(self.artifact.work, bound)
+        threads = self.threads if work >= SERIAL_CALL else 1
+        while len(self._scratch) < threads:
+            self._scratch.append(aligned_bytes(self.artifact.scratch_bytes))
+        self._scratch_addresses = [array.ctypes.data for array in self._scratch]
+        self._meeting_address = self._meeting.ctypes.data
+        if len(self._frames) >= 64:
+            self._frames.pop(next(iter(self._frames)))
+        frame = _Frame(
+            table, table.ctypes.data, values, values.ctypes.data, arena, threads, outputs
+        )
+        self._frames[sizes] = frame
+        return frame
+
+    def _run_threads(self, frame: _Frame) -> int:
+        pool = self._pool
+        if pool is None:
+            pool = self._pool = shared_pool(
+                self.threads, self.code.worker_address, self.code.launch_address, self.code
+            )
+        return pool.run(
+            self.code.address,
+            (
+                frame.table_address,
+                frame.sizes_address,
+                self._meeting_address,
+                self._status_address,
+            ),
+            self._scratch_addresses,
+            frame.threads,
+            self.code.entry,
+        )
+
+    def _report_failure(self) -> None:
+        site = self.artifact.loops.sites[int(self._status[0]) - 1]
+        value = int(self._status[1])
+        self._status[:] = 0
+        raise IndexRangeError(locate(site.message.format(value=value), site.source))

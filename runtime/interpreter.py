@@ -1,0 +1,356 @@
+"""The interpreter: the meaning of every primitive, written by hand with NumPy.
+
+It runs a program after any graph stage, is what ``backend="numpy"`` executes, and is the oracle for
+the native backends.  Nothing here is derived from the formulas or rewrites that it checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..compiler.errors import IndexRangeError, InputError, VerificationError, locate
+from ..compiler.ir import ops
+from ..compiler.ir.dims import evaluate, format_shape
+from ..compiler.ir.graph import Node, Program
+from ..compiler.ir.scalars import Formula, subterms
+from ..compiler.ir.types import Dim, Shape, TensorType
+from .binding import InputBinder
+from .contraction import contract, sum_over
+from .philox import random_bits
+from .scalar_functions import evaluate_function
+
+Args = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an evaluation depends on besides its operands."""
+
+    sizes: Mapping[str, int]
+    promote: bool = False
+    training: bool = False
+
+    def size(self, dim: Dim) -> int:
+        return dim if isinstance(dim, int) else evaluate(dim, self.sizes)
+
+    def shape(self, shape: Shape) -> tuple[int, ...]:
+        return tuple([self.size(dim) for dim in shape])
+
+    def dtype(self, name: str) -> np.dtype:
+        return np.dtype(_promoted(name, self.promote))
+
+
+def _promoted(dtype: str, promote: bool) -> str:
+    return "float64" if promote and dtype == "float32" else dtype
+
+
+class Interpreter:
+    """A program prepared for repeated interpretation.
+
+    Parameters
+    ----------
+    program
+        What to run.
+    promote
+        Compute every float32 value in float64; inputs and states may then be float64 as well.
+    training
+        The value of `ops.Training`.
+    """
+
+    def __init__(self, program: Program, promote: bool = False, training: bool = False) -> None:
+        self.program = program
+        self.promote = promote
+        self.training = training
+        self.order = program.nodes()
+        self.inputs = program.inputs()
+        self.states = program.states()
+        self.binder = InputBinder(
+            [
+                (n.op.label, TensorType(_promoted(n.dtype, promote), n.shape), n.source)
+                for n in self.inputs
+                if isinstance(n.op, ops.Input)
+            ]
+        )
+        last_user = {x: node for node in self.order for x in node.inputs}
+        kept = {*program.roots, *(state for state, _ in program.updates)}
+        self._dying: dict[Node, list[Node]] = {}
+        for node, user in last_user.items():
+            if node not in kept:
+                self._dying.setdefault(user, []).append(node)
+
+    def run(
+        self, inputs: Mapping[str, object], states: Mapping[Node, np.ndarray] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[Node, np.ndarray]]:
+        """Return the outputs by name, and the new values of the updated states.
+
+        Neither ``inputs`` nor ``states`` is written to, and no result shares memory with them.
+        """
+        arrays, sizes = self.binder.bind(inputs)
+        context = Context(
+            dict(zip(self.binder.symbols, sizes, strict=True)), self.promote, self.training
+        )
+        values: dict[Node, np.ndarray] = dict(zip(self.inputs, arrays, strict=True))
+        for state in self.states:
+            values[state] = _state_value(state, states or {}, context)
+        with np.errstate(all="ignore"):
+            for node in self.order:
+                if node not in values:
+                    values[node] = _evaluate_node(node, values, context)
+                for dead in self._dying.get(node, ()):
+                    del values[dead]
+        outputs = {name: _owned(values[node]) for name, node in self.program.outputs}
+        updates = {state: _owned(values[new]) for state, new in self.program.updates}
+        return outputs, updates
+
+
+def run_program(
+    program: Program,
+    inputs: Mapping[str, object],
+    states: Mapping[Node, np.ndarray] | None = None,
+    promote: bool = False,
+    training: bool = False,
+) -> tuple[dict[str, np.ndarray], dict[Node, np.ndarray]]:
+    """Run ``program`` once; see `Interpreter` and `Interpreter.run`."""
+    return Interpreter(program, promote, training).run(inputs, states)
+
+
+def _owned(value: np.ndarray) -> np.ndarray:
+    return np.array(value, order="C", copy=True)
+
+
+def _state_value(state: Node, states: Mapping[Node, np.ndarray], context: Context) -> np.ndarray:
+    if state not in states:
+        raise InputError(locate(f"state {state.op!r} has no value", state.source))
+    value = np.asarray(states[state], dtype=context.dtype(state.dtype))
+    if value.shape != context.shape(state.shape):
+        raise InputError(
+            locate(f"state {state.op!r}: got shape {format_shape(value.shape)}", state.source)
+        )
+    return value
+
+
+def _evaluate_node(node: Node, values: Mapping[Node, np.ndarray], context: Context) -> np.ndarray:
+    try:
+        shape = context.shape(node.shape)
+    except KeyError as missing:
+        raise InputError(
+            locate(f"{node.op.name}: no input determines the size {missing.args[0]!r}", node.source)
+        ) from None
+    value = _EVALUATORS[type(node.op)](node.op, node, [values[x] for x in node.inputs], context)
+    value = np.asarray(value)
+    if value.shape != shape or value.dtype != context.dtype(node.dtype):
+        raise VerificationError(
+            locate(
+                f"{node!r} evaluated to {value.dtype}{format_shape(value.shape)} "
+                f"where {format_shape(shape)} is expected",
+                node.source,
+            )
+        )
+    return value
+
+
+# -- leaves ---------------------------------------------------------------------------------------
+
+
+def _constant(op: ops.Constant, node: Node, args: Args, context: Context) -> np.ndarray:
+    return op.value.array.astype(context.dtype(node.dtype), copy=False)
+
+
+def _extent(op: ops.Extent, node: Node, args: Args, context: Context) -> np.ndarray:
+    return np.asarray(context.size(op.dim), context.dtype(node.dtype))
+
+
+def _iota(op: ops.Iota, node: Node, args: Args, context: Context) -> np.ndarray:
+    shape, axis = context.shape(node.shape), op.axis
+    along = np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    return np.broadcast_to(along.astype(context.dtype(node.dtype)), shape)
+
+
+def _random_bits(op: ops.RandomBits, node: Node, args: Args, context: Context) -> np.ndarray:
+    return random_bits(int(args[0]), context.shape(node.shape), stream=op.stream, word=op.word)
+
+
+# -- elementwise ----------------------------------------------------------------------------------
+
+
+def _map(op: ops.Map, node: Node, args: Args, context: Context) -> np.ndarray:
+    for position in _divisors(op.function):
+        dim = _extent_behind(node.inputs[position])
+        if dim is not None and context.size(dim) == 0:
+            raise InputError(locate(f"mean over an axis of size 0 ({dim} is 0)", node.source))
+    result = evaluate_function(op.function, args)
+    return np.broadcast_to(result, context.shape(node.shape))
+
+
+def _divisors(function: str | Formula) -> list[int]:
+    """Return which of a function's inputs it divides by as they are."""
+    if isinstance(function, str):
+        return {"div": [1], "reciprocal": [0]}.get(function, [])
+    names = {
+        str(term.args[-1].value)
+        for term in subterms(function.body)
+        if term.op in {"div", "reciprocal"} and term.args[-1].op == "param"
+    }
+    return [i for i, name in enumerate(function.params) if name in names]
+
+
+def _extent_behind(node: Node) -> Dim | None:
+    """Return the dimension whose size ``node`` repeats, else None."""
+    while isinstance(node.op, (ops.Cast, ops.Broadcast, ops.Reshape)):
+        node = node.inputs[0]
+    return node.op.dim if isinstance(node.op, ops.Extent) else None
+
+
+def _cast(op: ops.Cast, node: Node, args: Args, context: Context) -> np.ndarray:
+    return args[0].astype(context.dtype(op.dtype), copy=False)
+
+
+# -- contraction and reduction --------------------------------------------------------------------
+
+
+def _contract(op: ops.Contract, node: Node, args: Args, context: Context) -> np.ndarray:
+    return contract(
+        args[0],
+        args[1],
+        context.shape(op.sizes),
+        op.maps,
+        op.output_map,
+        context.shape(op.output_shape),
+    )
+
+
+_REDUCERS: dict[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]] = {
+    "sum": sum_over,
+    "prod": lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype),
+    "max": lambda x, axes: np.max(x, axis=axes),
+    "min": lambda x, axes: np.min(x, axis=axes),
+    "argmax": lambda x, axes: np.argmax(x, axis=axes[0]).astype(np.int64),
+    "argmin": lambda x, axes: np.argmin(x, axis=axes[0]).astype(np.int64),
+}
+
+
+def _reduce(op: ops.Reduce, node: Node, args: Args, context: Context) -> np.ndarray:
+    (x,) = args
+    if not op.axes:
+        return x
+    if op.kind not in {"sum", "prod"}:
+        for axis in op.axes:
+            if x.shape[axis] == 0:
+                dim = node.inputs[0].shape[axis]
+                raise InputError(
+                    locate(f"{op.kind} over an axis of size 0 ({dim} is 0)", node.source)
+                )
+    return _REDUCERS[op.kind](x, op.axes)
+
+
+# -- views ----------------------------------------------------------------------------------------
+
+
+def _reshape(op: ops.Reshape, node: Node, args: Args, context: Context) -> np.ndarray:
+    return args[0].reshape(context.shape(node.shape))
+
+
+def _slice(op: ops.Slice, node: Node, args: Args, context: Context) -> np.ndarray:
+    (x,) = args
+    cuts = []
+    for axis, (start, size, step) in enumerate(zip(op.starts, op.sizes, op.steps, strict=True)):
+        first, count = context.size(start), context.size(size)
+        last = first + (count - 1) * step
+        if count < 0 or (count and not 0 <= first <= last < x.shape[axis]):
+            raise InputError(
+                locate(
+                    f"slice: {count} elements from {first} in steps of {step} leave "
+                    f"axis {axis} of size {x.shape[axis]}",
+                    node.source,
+                )
+            )
+        cuts.append(slice(first, last + 1, step) if count else slice(0, 0))
+    return x[tuple(cuts)]
+
+
+def _pad(op: ops.Pad, node: Node, args: Args, context: Context) -> np.ndarray:
+    """Negative padding crops, as the adjoint of a slice that leaves a remainder needs."""
+    (x,) = args
+    shape = context.shape(node.shape)
+    if min(shape, default=0) < 0:
+        raise InputError(locate(f"pad: the result has shape {format_shape(shape)}", node.source))
+    kept, placed = [], []
+    for axis, (low, interior) in enumerate(zip(op.low, op.interior, strict=True)):
+        position = context.size(low) + np.arange(x.shape[axis]) * (interior + 1)
+        inside = np.flatnonzero((position >= 0) & (position < shape[axis]))
+        kept.append(inside)
+        placed.append(position[inside])
+    result = np.zeros(shape, dtype=x.dtype)
+    if x.ndim:
+        result[np.ix_(*placed)] = x[np.ix_(*kept)]
+    else:
+        result[...] = x
+    return result
+
+
+# -- indexing -------------------------------------------------------------------------------------
+
+
+def _checked_indices(node: Node, indices: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Return ``indices`` as int64; raises IndexRangeError at the first one outside ``axis``."""
+    wide = indices.astype(np.int64)
+    outside = np.argwhere((wide < 0) | (wide >= size))
+    if len(outside):
+        position = tuple(int(i) for i in outside[0])
+        holder = node.inputs[1].op
+        label = f" of {holder.label!r}" if isinstance(holder, (ops.Input, ops.State)) else ""
+        at = f" at position {position}{label}" if position else label
+        fits = f"0 to {size - 1} would fit" if size else "no index fits"
+        raise IndexRangeError(
+            locate(
+                f"{node.op.name}: index {wide[position]}{at} is outside axis {axis} "
+                f"of size {size}; {fits}",
+                node.source,
+            )
+        )
+    return wide
+
+
+def _gather(op: ops.Gather, node: Node, args: Args, context: Context) -> np.ndarray:
+    x, indices = args
+    axis = op.axis
+    return np.take(x, _checked_indices(node, indices, axis, x.shape[axis]), axis=axis)
+
+
+def _scatter_add(op: ops.ScatterAdd, node: Node, args: Args, context: Context) -> np.ndarray:
+    """Add the updates one after another, in the row-major order of the indices."""
+    updates, indices = args
+    axis, size = op.axis, context.size(op.size)
+    flat = _checked_indices(node, indices, axis, size).reshape(-1)
+    before, after = updates.shape[:axis], updates.shape[axis + indices.ndim :]
+    rows = np.moveaxis(updates.reshape(*before, flat.size, *after), axis, 0)
+    result = np.zeros((size, *before, *after), dtype=updates.dtype)
+    np.add.at(result, flat, rows)
+    return np.moveaxis(result, 0, axis)
+
+
+_EVALUATORS: dict[type[ops.Op], Callable[..., np.ndarray]] = {
+    ops.Constant: _constant,
+    ops.Extent: _extent,
+    ops.Training: lambda op, node, args, context: np.asarray(context.training),
+    ops.Iota: _iota,
+    ops.RandomBits: _random_bits,
+    ops.Map: _map,
+    ops.Cast: _cast,
+    ops.Contract: _contract,
+    ops.Reduce: _reduce,
+    ops.Reshape: _reshape,
+    ops.Transpose: lambda op, node, args, context: args[0].transpose(op.permutation),
+    ops.Broadcast: lambda op, node, args, context: np.broadcast_to(
+        args[0], context.shape(node.shape)
+    ),
+    ops.Slice: _slice,
+    ops.Pad: _pad,
+    ops.Flip: lambda op, node, args, context: np.flip(args[0], op.axes),
+    ops.Concat: lambda op, node, args, context: np.concatenate(args, axis=op.axis),
+    ops.Gather: _gather,
+    ops.ScatterAdd: _scatter_add,
+}

@@ -1,0 +1,144 @@
+"""Worker threads that enter a step together with the caller.
+
+A worker is a Python thread that waits inside native code, so handing it work costs a cache line's
+journey.  After about a millisecond without work it parks on an event, and burns nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .buffer import aligned_bytes
+
+_WORKER = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+_LAUNCH = ctypes.CFUNCTYPE(
+    ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
+)
+_WORD_BYTES = 64
+_JOB_FIELDS = 6
+_PARKED, _END = 1, 3
+_ASLEEP = -1
+
+
+def available_threads() -> int:
+    """Return how many threads may run at once: the affinity mask, cut by the cgroup's quota."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:
+        count = os.cpu_count() or 1
+    quota = _cgroup_quota()
+    if quota is not None:
+        count = min(count, max(1, int(quota)))
+    return max(1, count)
+
+
+def _cgroup_quota() -> float | None:
+    """Return the CPU quota of this process's control group in cores, or None without one."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        limit = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
+        period = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
+        return None if limit <= 0 else limit / period
+    except (OSError, ValueError):
+        return None
+
+
+class WorkerPool:
+    """``threads - 1`` workers and the caller.
+
+    ``worker`` and ``launch`` are addresses of native functions (see ``backends/spmd.py``);
+    ``owner`` keeps their code alive.
+    """
+
+    def __init__(self, threads: int, worker: int, launch: int, owner: object) -> None:
+        self.threads = threads
+        self.owner = owner
+        self._worker = _WORKER(worker)
+        self._launch = _LAUNCH(launch)
+        self._words = aligned_bytes(_WORD_BYTES * threads)
+        self._words_address = self._words.ctypes.data
+        self._word_values = self._words.view(np.int64)
+        self._job_bytes = aligned_bytes(8 * (_JOB_FIELDS + threads))
+        self._job = self._job_bytes.view(np.uint64)
+        self._job_address = self._job_bytes.ctypes.data
+        self._wake = [threading.Event() for _ in range(threads)]
+        self._busy = threading.Lock()
+        self._last: tuple | None = None
+        for number in range(1, threads):
+            threading.Thread(
+                target=self._serve, args=(number,), name=f"chainrule-{number}", daemon=True
+            ).start()
+
+    def _serve(self, number: int) -> None:
+        word = self._words_address + _WORD_BYTES * number
+        while True:
+            if self._worker(word, self._job_address, number) == _END:
+                return
+            self._wake[number].wait()
+            self._wake[number].clear()
+
+    def run(
+        self,
+        entry: int,
+        arguments: tuple[int, int, int, int],
+        scratch: Sequence[int],
+        threads: int,
+        alone: Any,
+    ) -> int:
+        """Run ``entry`` on ``threads`` threads and return its status.
+
+        ``arguments`` are the addresses of table, sizes, meeting place and status.  Where another
+        caller is using the workers, ``alone`` runs it on this thread instead.
+        """
+        table, sizes, meeting, status = arguments
+        if not self._busy.acquire(blocking=False):
+            return alone(table, sizes, 0, 1, meeting, scratch[0], status)
+        try:
+            job = (entry, arguments, threads)
+            if job != self._last:
+                self._job[:_JOB_FIELDS] = (entry, table, sizes, threads, meeting, status)
+                self._job[_JOB_FIELDS : _JOB_FIELDS + threads] = scratch[:threads]
+                self._last = job
+            result = self._launch(self._words_address, self._job_address, threads, 0)
+            if result == _ASLEEP:
+                result = self._wake_and_run(threads)
+            return result
+        finally:
+            self._busy.release()
+
+    def _wake_and_run(self, threads: int) -> int:
+        for number in range(1, threads):
+            self._wake[number].set()
+        return self._launch(self._words_address, self._job_address, threads, 1)
+
+    def close(self) -> None:
+        """End the workers."""
+        with self._busy:
+            for number in range(1, self.threads):
+                self._word_values[number * _WORD_BYTES // 8] = _END
+                self._wake[number].set()
+
+
+_pools: dict[tuple[int, int], WorkerPool] = {}
+_pools_lock = threading.Lock()
+
+
+def shared_pool(threads: int, worker: int, launch: int, owner: object) -> WorkerPool:
+    """Return the process's pool of that many threads, made anew after a fork."""
+    key = (os.getpid(), threads)
+    with _pools_lock:
+        pool = _pools.get(key)
+        if pool is None:
+            pool = _pools[key] = WorkerPool(threads, worker, launch, owner)
+        return pool
