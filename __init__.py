@@ -1,1 +1,85 @@
-"""A symbolic-to-compiled graph compiler for neural networks."""
+"""chainrule: a symbolic-to-compiled graph compiler for neural networks.
+
+    import chainrule as cr
+    from chainrule import nn, losses, optim
+
+Tensors and functions of them build a graph; `compile` and `compile_train` turn it into machine
+code; `grad` gives gradients as tensors again; `formula` makes an operator of a formula.
+"""
+
+from .compiler.errors import (
+    CacheWarning,
+    ChainruleError,
+    CheckFailed,
+    CheckpointError,
+    DomainWarning,
+    FormulaError,
+    GraphError,
+    GraphTypeError,
+    IndexRangeError,
+    InputError,
+    InputTypeError,
+)
+from .frontend import (
+    callbacks,
+    data,
+    losses,
+    metrics,
+    nn,
+    optim,
+    random,
+    schedules,
+)
+from .frontend import functional as F
+from .frontend.api import (
+    CompiledFunction,
+    compile,
+    compile_train,
+    evaluate,
+    grad,
+    hessian_vector_product,
+)
+from .frontend.functional import *  # noqa: F403
+from .frontend.random import manual_seed
+from .frontend.state import Variable, parameter
+from .frontend.tensor import Tensor, as_tensor, constant, input
+from .frontend.training import TrainingProgram
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CacheWarning",
+    "ChainruleError",
+    "CheckFailed",
+    "CheckpointError",
+    "CompiledFunction",
+    "DomainWarning",
+    "F",
+    "FormulaError",
+    "GraphError",
+    "GraphTypeError",
+    "IndexRangeError",
+    "InputError",
+    "InputTypeError",
+    "Tensor",
+    "TrainingProgram",
+    "Variable",
+    "as_tensor",
+    "callbacks",
+    "compile",
+    "compile_train",
+    "constant",
+    "data",
+    "evaluate",
+    "grad",
+    "hessian_vector_product",
+    "input",
+    "losses",
+    "manual_seed",
+    "metrics",
+    "nn",
+    "optim",
+    "parameter",
+    "random",
+    "schedules",
+]

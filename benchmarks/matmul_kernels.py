@@ -30,6 +30,7 @@ from ..compiler.backends.microkernels.control_flow import counted_loop
 from ..compiler.backends.vector_target import VectorTarget, isa_of_features, vector_target
 
 I32, I64, POINTER = ir.IntType(32), ir.IntType(64), ir.PointerType()
+ROUNDS = 24  # short rounds: the best of them ran undisturbed
 CPUS = {"avx512": "", "avx2": "x86-64-v3", "sse2": "x86-64", "neon": ""}
 
 
@@ -126,10 +127,10 @@ def seconds_per_call(run, operands, nthreads: int, budget: float) -> float:
     start = time.perf_counter()
     run(*operands, 0, 1)
     once = time.perf_counter() - start
-    repeats = max(1, int(budget / 8 / max(once, 1e-7)))
+    repeats = max(1, int(budget / ROUNDS / max(once, 1e-7)))
     best = float("inf")
     cores = sorted(os.sched_getaffinity(0))
-    for _ in range(8):
+    for _ in range(ROUNDS):
         if nthreads == 1:
             start = time.perf_counter()
             run(*operands, 0, 1, repeats)

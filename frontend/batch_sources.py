@@ -78,18 +78,17 @@ class ArraySource:
 class IterableSource:
     """Epochs of an iterable of batches, or of a function that returns one."""
 
-    data: Any
-
-    def __init__(self, data: object, names: Sequence[str]) -> None:
-        if not callable(data) and not isinstance(data, Iterable):
+    def __init__(self, data: Any, names: Sequence[str]) -> None:
+        if not (callable(data) or isinstance(data, Iterable)):
             raise InputError(
                 f"{type(data).__name__} is no data; arrays or an iterable of batches would fit"
             )
-        self.data, self.names = data, names
+        self.data: Any = data
+        self.names = names
         self.length: int | None = len(data) if isinstance(data, Sized) else None
 
     def epoch(self, number: int, first: int) -> Iterator[tuple[dict[str, Any], int]]:
-        batches = self.data() if callable(self.data) else self.data
+        batches: Any = self.data() if callable(self.data) else self.data
         for index, batch in enumerate(batches):
             if index < first:
                 continue

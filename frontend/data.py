@@ -15,12 +15,14 @@ Batch = tuple[dict[str, np.ndarray], int]
 def shuffled_indices(count: int, seed: int = 0, epoch: int = 0) -> np.ndarray:
     """Return a permutation of ``range(count)``, int64, that depends on ``(seed, epoch)`` alone.
 
-    Sorts 64 bits of the counter-based generator for each index, so that it is the same on every
-    machine and with every version of NumPy.
+    Sorts numbers of the counter-based generator, so that it is the same on every machine and with
+    every version of NumPy.  The index itself is the low part of the number: no two are equal.
     """
-    low, high = philox_2x32(np.arange(count, dtype=np.uint64), epoch, seed)
+    index = np.arange(count, dtype=np.uint64)
+    low, high = philox_2x32(index, epoch, seed)
     keys = (high.astype(np.uint64) << np.uint64(32)) | low.astype(np.uint64)
-    return np.argsort(keys, kind="stable")
+    mask = np.uint64((1 << max(count - 1, 0).bit_length()) - 1)
+    return (np.sort((keys & ~mask) | index) & mask).astype(np.int64)
 
 
 class ArrayBatches:

@@ -127,11 +127,12 @@ def binary_crossentropy(
             fail("binary_crossentropy: pos_weight needs from_logits=True")
         loss = -(y * _clamped_log(x) + (1.0 - y) * _clamped_log(1.0 - x))
         return _reduce(_weighted(loss, weight), reduction, "binary_crossentropy")
-    # Written around softplus(-|x|) so that neither tail cancels, with the right slope at 0.
+    # log(1 + exp(-|x|)) beside one product: no tail cancels, in the value or in the derivative,
+    # and the slope at 0 is right.
     positive = x >= 0
     tail = apply("softplus", F.where(positive, -x, x))
     if pos_weight is None:
-        loss = F.where(positive, x, 0.0) - x * y + tail
+        loss = x * F.where(positive, 1.0 - y, -y) + tail
     else:
         scale = (as_tensor(pos_weight, x) - 1.0) * y + 1.0
         loss = (1.0 - y) * x + scale * (tail + F.where(positive, 0.0, -x))

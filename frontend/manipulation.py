@@ -193,7 +193,7 @@ def take(x: object, indices: object, axis: int | None = None) -> Tensor:
     if axis is None:
         tensor, axis = tensor.ravel(), 0
     place = normalize_axis(axis, tensor.ndim, "take")
-    return tensor[*(slice(None),) * place, as_tensor(indices)]
+    return tensor[*(slice(None),) * place, indices]
 
 
 def gather(x: object, indices: object, axis: int = 0) -> Tensor:

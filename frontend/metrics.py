@@ -7,6 +7,7 @@ does not depend on how it was cut into batches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -55,17 +56,24 @@ class Metric:
     def value(self, outputs: Mapping[str, np.ndarray]) -> float:
         """Return the metric from (sums of) its program outputs; NaN where nothing was counted."""
         prefix = f"{self.name}."
-        sums = {
-            key.removeprefix(prefix): value
-            for key, value in outputs.items()
-            if key.startswith(prefix)
-        }
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(self.finish(sums))
+        start = len(prefix)
+        return float(
+            self.finish({k[start:]: v for k, v in outputs.items() if k.startswith(prefix)})
+        )
 
 
-def _ratio(above: str, below: str = "count") -> Callable[[Sums], Any]:
-    return lambda sums: np.divide(np.float64(sums[above]), np.float64(sums[below]))
+def _ratio(above: str, below: str = "count") -> Callable[[Sums], float]:
+    def finish(sums: Sums) -> float:
+        count = float(sums[below])
+        return float(sums[above]) / count if count else math.nan
+
+    return finish
+
+
+def _divide(a: Any, b: Any) -> Any:
+    """Return ``a / b`` in float64, NaN or infinite without a word where ``b`` is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.divide(np.float64(a), np.float64(b))
 
 
 def _total(x: Tensor) -> Tensor:
@@ -190,8 +198,8 @@ def r2_score(
         }
 
     def finish(sums: Sums) -> Any:
-        spread = sums["squares"] - np.divide(sums["sum"] ** 2, np.float64(sums["count"]))
-        return 1.0 - np.divide(sums["residual"], spread)
+        spread = sums["squares"] - _divide(sums["sum"] ** 2, sums["count"])
+        return 1.0 - _divide(sums["residual"], spread)
 
     return Metric(name, statistics, finish, prediction, target)
 
@@ -217,9 +225,9 @@ def _hits(axis: int, threshold: float) -> Callable[[Tensor, Tensor], dict[str, T
 
 #: Name -> the score of each class from hits, false positives and misses.
 _SCORES: dict[str, Callable[..., np.ndarray]] = {
-    "precision": lambda hits, false, missed: np.divide(hits, hits + false),
-    "recall": lambda hits, false, missed: np.divide(hits, hits + missed),
-    "f1": lambda hits, false, missed: np.divide(2 * hits, 2 * hits + false + missed),
+    "precision": lambda hits, false, missed: _divide(hits, hits + false),
+    "recall": lambda hits, false, missed: _divide(hits, hits + missed),
+    "f1": lambda hits, false, missed: _divide(2 * hits, 2 * hits + false + missed),
 }
 
 

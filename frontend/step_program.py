@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from ..compiler.autodiff.reverse import gradient
 from ..compiler.errors import GraphError, GraphTypeError, locate
 from ..compiler.ir import ops
 from ..compiler.ir.graph import Node, Program, topological
+from ..compiler.rewrites.stability import stabilize
 from .optimizer import Optimizer
 from .state import Variable, effects_reaching, variable_of
 from .tensor import Tensor
-
-#: Rewrites graphs to numerically stable ones of the same values.
-Stabilize = Callable[[Sequence[Node]], Sequence[Node]]
 
 
 def build_training_program(
@@ -21,9 +20,10 @@ def build_training_program(
     optimizer: Optimizer,
     outputs: Mapping[str, Tensor] | None = None,
     params: Sequence[Variable] | None = None,
-    stabilize: Stabilize | None = None,
 ) -> tuple[Program, list[Variable]]:
     """Return one step of training as a program, and the variables of its states.
+
+    The graph is made numerically stable before it is differentiated.
 
     Parameters
     ----------
@@ -35,8 +35,6 @@ def build_training_program(
         Further outputs, from the parameters before the update.
     params : list of Variable, optional
         The parameters to train; by default every trainable one that the loss depends on.
-    stabilize : function, optional
-        Applied to the outputs and effects before differentiation.
 
     Raises
     ------
@@ -49,44 +47,31 @@ def build_training_program(
     _check_loss(loss)
     if "loss" in outputs:
         raise GraphError("an output may not be called 'loss': that is the loss itself")
-    roots = [loss.node, *(tensor.node for tensor in outputs.values())]
-    effects = effects_reaching(roots)
-    roots += [value.node for _, value in effects]
-    if stabilize is not None:
-        roots = list(stabilize(roots))
-    reached = set(topological([roots[0]]))
+    forward = stabilize(build_forward_program({"loss": loss, **outputs}, "train_step"))
+    stable_loss = forward.roots[0]
+    reached = set(topological([stable_loss]))
     candidates = _parameters_of(topological([loss.node])) if params is None else list(params)
     trained = [p for p in candidates if p.trainable and p.node in reached]
     if not trained:
         raise GraphError(
             locate("the loss depends on no trainable parameter; nothing to train", loss.node.source)
         )
-    gradients = gradient(roots[:1], [p.node for p in trained])
-    named = [("loss", roots[0]), *zip(outputs, roots[1:], strict=False)]
-    changed: dict[Node, Node] = {}
-    for (state, _), value in zip(effects, roots[len(named) :], strict=True):
-        changed[state.node] = value
+    gradients = gradient([stable_loss], [p.node for p in trained])
+    changed = dict(forward.updates)
     for state, value in optimizer.updates(trained, [Tensor(g) for g in gradients]):
         if state.node in changed:
             raise GraphError(f"{state.name!r} is updated by the model and by the optimizer")
         changed[state.node] = value.node
-    program = Program(tuple(named), tuple(changed.items()), name="train_step")
+    program = replace(forward, updates=tuple(changed.items()))
     return program, [variable_of(node) for node in program.states()]
 
 
-def build_inference_program(
-    outputs: Mapping[str, Tensor], name: str, stabilize: Stabilize | None = None
-) -> Program:
+def build_forward_program(outputs: Mapping[str, Tensor], name: str) -> Program:
     """Return the program of ``outputs`` with the effects that they have."""
-    roots = [tensor.node for tensor in outputs.values()]
-    effects = effects_reaching(roots)
-    roots += [value.node for _, value in effects]
-    if stabilize is not None:
-        roots = list(stabilize(roots))
-    values = roots[len(outputs) :]
+    effects = effects_reaching([tensor.node for tensor in outputs.values()])
     return Program(
-        tuple(zip(outputs, roots, strict=False)),
-        tuple((state.node, new) for (state, _), new in zip(effects, values, strict=True)),
+        tuple((label, tensor.node) for label, tensor in outputs.items()),
+        tuple((state.node, value.node) for state, value in effects),
         name=name,
     )
 

@@ -14,6 +14,7 @@ from ..compiler.ir.dims import SymbolicDim
 from ..compiler.ir.graph import Node, Program
 from ..compiler.options import CompileOptions
 from .batch_sources import ArraySource, IterableSource, Source, cut_batches
+from .build import Executable, build_executable
 from .callbacks import Callback, Checkpoint
 from .data import as_named_arrays, common_length
 from .history import History
@@ -23,17 +24,10 @@ from .optimizer import Optimizer
 from .progress import choose_progress
 from .schedules import Schedule
 from .state import Variable, variable_of
-from .step_program import (
-    Stabilize,
-    build_inference_program,
-    build_training_program,
-    inputs_of,
-)
+from .step_program import build_forward_program, build_training_program, inputs_of
 from .tensor import Tensor
 from .training_state import load_training, resume_schedules, save_training
 
-#: A compiled program: one call runs it once and updates the arrays of its states in place.
-Executable = Callable[[Mapping[str, object]], dict[str, np.ndarray]]
 #: Makes one, from a program, options and the storage of every state.
 CompileProgram = Callable[[Program, CompileOptions, dict[Node, np.ndarray]], Executable]
 
@@ -72,9 +66,8 @@ class TrainingProgram:
         params: Sequence[Variable] | None = None,
         metrics: Sequence[str | Metric] | Mapping[str, Metric] = (),
         *,
-        compile_program: CompileProgram,
+        compile_program: CompileProgram = build_executable,
         options: CompileOptions | None = None,
-        stabilize: Stabilize | None = None,
         seed: int = 0,
     ) -> None:
         self.loss, self.optimizer = loss, optimizer
@@ -82,7 +75,7 @@ class TrainingProgram:
         self.seed = seed
         self.options = options or CompileOptions()
         self._params = None if params is None else list(params)
-        self._compile_program, self._stabilize = compile_program, stabilize
+        self._compile_program = compile_program
         self._metrics = resolve_metrics(metrics, loss, self.outputs)
         self._inference: dict[tuple, tuple[Executable, tuple[str, ...]]] = {}
         self.epoch = self.steps = self.batch = 0
@@ -103,7 +96,6 @@ class TrainingProgram:
             self.optimizer,
             {**self.outputs, **statistics},
             self._params,
-            self._stabilize,
         )
         self._statistic_names = tuple(statistics)
         self._inputs = inputs_of(self.program)
@@ -437,7 +429,7 @@ class TrainingProgram:
     ) -> tuple[Executable, tuple[str, ...]]:
         key = tuple((name, tensor.node) for name, tensor in outputs.items())
         if key not in self._inference:
-            program = build_inference_program(outputs, "inference", self._stabilize)
+            program = build_forward_program(outputs, "inference")
             names = tuple(inputs_of(program))
             self._inference[key] = self._compile(program, training=False), names
         return self._inference[key]

@@ -14,7 +14,7 @@ import numpy as np
 from ..compiler.errors import IndexRangeError, InputError, VerificationError, locate
 from ..compiler.ir import ops
 from ..compiler.ir.dims import evaluate, format_shape
-from ..compiler.ir.graph import Node, Program
+from ..compiler.ir.graph import Node, Program, Requirement
 from ..compiler.ir.scalars import Formula, subterms
 from ..compiler.ir.types import Dim, Shape, TensorType
 from .binding import InputBinder
@@ -93,6 +93,9 @@ class Interpreter:
             dict(zip(self.binder.symbols, sizes, strict=True)), self.promote, self.training
         )
         values: dict[Node, np.ndarray] = dict(zip(self.inputs, arrays, strict=True))
+        for requirement in self.program.requirements:
+            if requirement.input in values:
+                _check_requirement(requirement, values[requirement.input], context)
         for state in self.states:
             values[state] = _state_value(state, states or {}, context)
         with np.errstate(all="ignore"):
@@ -119,6 +122,25 @@ def run_program(
 
 def _owned(value: np.ndarray) -> np.ndarray:
     return np.array(value, order="C", copy=True)
+
+
+def _check_requirement(requirement: Requirement, array: np.ndarray, context: Context) -> None:
+    """Raise IndexRangeError at the first element outside the required range."""
+    low, high = context.size(requirement.low), context.size(requirement.high)
+    fits = (array >= low) & (array < high)
+    if requirement.ignore is not None:
+        fits |= array == requirement.ignore
+    if not fits.all():
+        position = tuple(int(i) for i in np.argwhere(~fits)[0])
+        at = f" at position {position}" if position else ""
+        label = getattr(requirement.input.op, "label", "")
+        raise IndexRangeError(
+            locate(
+                f"{requirement.message} {array[position]}{at} of {label!r} is outside "
+                f"{low} to {high - 1}",
+                requirement.source,
+            )
+        )
 
 
 def _state_value(state: Node, states: Mapping[Node, np.ndarray], context: Context) -> np.ndarray:
@@ -180,7 +202,7 @@ def _map(op: ops.Map, node: Node, args: Args, context: Context) -> np.ndarray:
     for position in _divisors(op.function):
         dim = _extent_behind(node.inputs[position])
         if dim is not None and context.size(dim) == 0:
-            raise InputError(locate(f"mean over an axis of size 0 ({dim} is 0)", node.source))
+            raise InputError(locate(f"mean over {dim} elements divides by zero", node.source))
     result = evaluate_function(op.function, args)
     return np.broadcast_to(result, context.shape(node.shape))
 
@@ -236,13 +258,8 @@ def _reduce(op: ops.Reduce, node: Node, args: Args, context: Context) -> np.ndar
     (x,) = args
     if not op.axes:
         return x
-    if op.kind not in {"sum", "prod"}:
-        for axis in op.axes:
-            if x.shape[axis] == 0:
-                dim = node.inputs[0].shape[axis]
-                raise InputError(
-                    locate(f"{op.kind} over an axis of size 0 ({dim} is 0)", node.source)
-                )
+    if op.kind not in {"sum", "prod"} and any(x.shape[axis] == 0 for axis in op.axes):
+        raise InputError(locate(f"{op.kind} over an axis of size 0 has no value", node.source))
     return _REDUCERS[op.kind](x, op.axes)
 
 

@@ -16,6 +16,7 @@ from sympy import Expr, Symbol
 from ..errors import GraphError
 from ..ir.scalars import Formula, Term, call, number, param
 from .formulas import Elementary, from_sympy, in_plain_functions, to_sympy
+from .symbolic import is_small_polynomial
 
 _DIGITS = 60
 _SAMPLES = 256
@@ -25,6 +26,8 @@ _NEGLIGIBLE = mpmath.mpf(10) ** -40
 _LIKELY = (0, 1, -1)
 _RADII = ("0.5", "0.25", "0.125")
 _REACHES = (2.0, 1.0, 0.5, 0.25, 0.125, 0.0625)
+#: Expressions of more operations are computed as they stand.
+_LARGEST = 300
 #: Bits of the significand, and the longest polynomial that is worth its time.
 _PRECISION = {"float32": (26, 26), "float64": (55, 34)}
 
@@ -52,6 +55,8 @@ def expand(formula: Formula, dtype: str) -> Term:
 
 def removable_singularities(expression: Expr) -> list[tuple[Expr, list]]:
     """Return the rational points where ``expression`` is 0/0 but analytic, with Taylor coefficients."""
+    if not is_small_polynomial(expression) or expression.count_ops() > _LARGEST:
+        return []
     plain = in_plain_functions(expression)
     if len(plain.free_symbols) != 1 or plain.has(Elementary):
         return []
@@ -70,7 +75,7 @@ def _singular_points(plain: Expr, x: Symbol) -> list[Expr]:
         if not power.exp.is_number or not power.exp.is_negative or not power.base.has(x):
             continue
         base = power.base
-        if base.is_polynomial(x):
+        if base.is_polynomial(x) and sympy.degree(base, x) <= 4:
             points |= {r for r in sympy.roots(sympy.Poly(base, x)) if r.is_rational}
         else:
             points |= {sympy.Integer(p) for p in _LIKELY if base.subs(x, p).simplify() == 0}
@@ -169,6 +174,8 @@ def _polynomial(expression: Expr, point: Expr, c: list, dtype: str) -> _Near | N
 
 def tame_exponentials(expression: Expr) -> Term | None:
     """Return a term for a rational expression of ``exp(u)`` that overflows only where it must."""
+    if not is_small_polynomial(expression) or expression.count_ops() > _LARGEST:
+        return None
     plain = expression.replace(
         lambda e: isinstance(e, Elementary) and e.elementary == "expm1",
         lambda e: sympy.exp(e.args[0]) - 1,

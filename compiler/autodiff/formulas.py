@@ -134,7 +134,7 @@ rsqrt = _function("rsqrt", lambda x: (-HALF * rsqrt(x) ** 3,))
 power = _function(
     "pow",
     lambda x, y: (
-        Where(_eq(y, ZERO), ZERO, y * power(x, y - 1)),
+        y * power(x, y - 1) if y.is_number else Where(_eq(y, ZERO), ZERO, y * power(x, y - 1)),
         Where(
             COMPARISONS["ge"](y, ZERO),
             Where(_eq(x, ZERO), ZERO, power(x, y) * sympy.log(x)),
@@ -142,12 +142,29 @@ power = _function(
         ),
     ),
 )
+#: Exponents up to this are SymPy powers, which SymPy may expand; larger ones it must not.
+_LARGEST_EXPONENT = 16
+#: SymPy computes powers of numbers exactly; from this on it must not either.
+_LARGEST_BASE = 10**6
+
+
+def raise_to(x: Expr, y: Expr) -> Expr:
+    """Return ``x**y`` as SymPy's power where the exponent is a small number, else as ours."""
+    small = y.is_Rational and abs(y) <= _LARGEST_EXPONENT
+    if small and x.is_number:
+        small = x.is_Rational and max(abs(x.p), x.q) < _LARGEST_BASE
+    return x**y if small else power(x, y)
+
+
+digamma = _function("digamma", lambda x: (trigamma(x),), r"\psi")
+trigamma = type("trigamma", (Elementary,), {"elementary": "trigamma", "symbol": r"\psi_1"})
+lgamma = _function("lgamma", lambda x: (digamma(x),), r"\log\Gamma")
 
 #: Elementary name -> its meaning.  Names without an entry have no derivative (bit operations).
 MEANINGS: dict[str, Callable[..., Expr]] = {
     "neg": lambda x: -x,
     "abs": absolute,
-    "square": lambda x: x**2,
+    "square": lambda x: raise_to(x, Integer(2)),
     "relu": Relu,
     "add": lambda x, y: x + y,
     "sub": lambda x, y: x - y,
@@ -184,10 +201,10 @@ MEANINGS: dict[str, Callable[..., Expr]] = {
     "softplus": softplus,
     "erf": sympy.erf,
     "erfc": sympy.erfc,
-    "lgamma": sympy.loggamma,
-    "digamma": lambda x: sympy.polygamma(0, x),
-    "trigamma": lambda x: sympy.polygamma(1, x),
-    "pow": lambda x, y: x**y if y.is_number else power(x, y),
+    "lgamma": lgamma,
+    "digamma": digamma,
+    "trigamma": trigamma,
+    "pow": raise_to,
     "atan2": sympy.atan2,
     "copysign": copysign,
     "where": Where,
@@ -205,6 +222,8 @@ NAMES: dict[type, str] = {
         )
     },
     sympy.loggamma: "lgamma",
+    sympy.Max: "maximum",
+    sympy.Min: "minimum",
     sympy.Abs: "abs",
     sympy.sign: "sign",
     sympy.floor: "floor",
@@ -316,8 +335,6 @@ class _Writer:
             return call(e.elementary, *map(self.write, e.args))
         if type(e) in NAMES:
             return call(NAMES[type(e)], *map(self.write, e.args))
-        if isinstance(e, sympy.polygamma) and e.args[0] in (0, 1):
-            return call("trigamma" if e.args[0] == 1 else "digamma", self.write(e.args[1]))
         raise GraphError(f"{e} has no form in elementary functions")
 
     def _sum(self, e: Expr) -> Term:
@@ -411,5 +428,13 @@ def _number(e: Expr) -> Term:
         return number(int(e))
     if e is sympy.nan:
         return number(float("nan"))
-    value = float(e.evalf(30))
-    return number(value)
+    try:
+        return number(float(e.evalf(30)))
+    except (OverflowError, TypeError):
+        raise GraphError(f"the number {str(e)[:60]} does not fit a float") from None
+
+
+def from_foreign(expression: Expr) -> Term:
+    """Return a user's SymPy expression as a term; its symbols become the parameters."""
+    real = {s: symbol(s.name) for s in expression.free_symbols}
+    return from_sympy(expression.xreplace(real))

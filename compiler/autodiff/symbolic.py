@@ -66,16 +66,42 @@ _SIMPLIFY_LIMIT = 80
 def simplify(expression: Any) -> Any:
     """Return the shortest of a few exact spellings of ``expression``.
 
-    Only common factors are taken out and fractions joined: a sum is not expanded, since that is
-    where cancellation comes from.
+    Common factors are taken out and fractions joined.  A numerator is expanded only where next to
+    nothing is left of it: a long expanded sum is where cancellation comes from.
     """
     sympy = load_formulas().sympy
     if expression.count_ops() > _SIMPLIFY_LIMIT:
         return expression
     joined = sympy.together(expression)
     top, bottom = sympy.fraction(joined)
-    candidates = [expression, sympy.factor_terms(expression), joined, sympy.expand(top) / bottom]
+    candidates = [expression, sympy.factor_terms(expression), joined]
+    if is_small_polynomial(top):
+        expanded = sympy.expand(top)
+        if len(sympy.Add.make_args(expanded)) <= 2:
+            candidates.append(expanded / bottom)
     return min(candidates, key=lambda e: e.count_ops())
+
+
+#: An expansion to more terms than about this takes longer than it is worth.
+_EXPANSION_LIMIT = 24
+
+
+def is_small_polynomial(expression: Any) -> bool:
+    """Return whether ``sympy.expand`` of ``expression`` is cheap: its degree as a polynomial is low.
+
+    Powers of sums of powers can have more terms than memory holds.
+    """
+    return _degree(expression) <= _EXPANSION_LIMIT
+
+
+def _degree(e: Any) -> int:
+    if e.is_Add:
+        return max(map(_degree, e.args))
+    if e.is_Mul:
+        return sum(map(_degree, e.args))
+    if e.is_Pow and e.exp.is_number:
+        return _degree(e.base) * max(1, abs(int(e.exp)))
+    return 0 if e.is_number else 1
 
 
 def elementary_derivatives(name: str) -> list[str | None]:
@@ -108,6 +134,12 @@ def stable_term(formula: Formula, dtype: str) -> Term:
     if rows:
         return parse_term(rows)
     return load_expansion().expand(formula, dtype)
+
+
+def is_removable(formula: Formula) -> bool:
+    """Return whether ``formula``, of one parameter, is 0/0 somewhere but analytic there."""
+    expression = load_formulas().to_sympy(formula.body)
+    return bool(load_expansion().removable_singularities(expression))
 
 
 def load_expansion() -> ModuleType:

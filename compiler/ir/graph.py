@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..errors import SourceLine
 from . import ops
 from .infer import infer_type
 from .scalars import Formula
-from .types import TensorType
+from .types import Dim, TensorType
 
 _serial = itertools.count()
 _interned: weakref.WeakValueDictionary[tuple, Node] = weakref.WeakValueDictionary()
@@ -106,6 +106,21 @@ def topological(roots: Iterable[Node]) -> list[Node]:
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """Before anything runs, every element of an input must lie in ``[low, high)`` or be ``ignore``.
+
+    ``message`` says what the elements are for.
+    """
+
+    input: Node
+    low: Dim
+    high: Dim
+    ignore: int | None
+    message: str
+    source: SourceLine | None
+
+
+@dataclass(frozen=True)
 class Program:
     """What is compiled: named outputs, and states with the values that replace them.
 
@@ -115,7 +130,7 @@ class Program:
     outputs: tuple[tuple[str, Node], ...]
     updates: tuple[tuple[Node, Node], ...] = ()
     name: str = "program"
-    notes: tuple[str, ...] = field(default=(), compare=False)
+    requirements: tuple[Requirement, ...] = ()
 
     @property
     def roots(self) -> tuple[Node, ...]:

@@ -1,10 +1,10 @@
 """The text form of a program: one line per node, and the parser that reads it back exactly.
 
-    program  = 'program' name { node | output | update | note }
+    program  = 'program' name { node | output | update | require }
     node     = '%'number '=' op '(' { '%'number } ')' { field '=' value } ':' type [ '@' source ]
     output   = 'output' name '=' '%'number
     update   = 'update' '%'number '=' '%'number
-    note     = 'note' text
+    require  = 'require' '%'number 'low' '=' dim 'high' '=' dim [ 'ignore' '=' number ] text [ '@' source ]
 
 ``op`` is a primitive's name, or an elementary function's for a `Map` of one.  `_FIELDS` lists the
 fields of every primitive and the codec of each; `_CODECS` says how a codec prints and reads.
@@ -24,7 +24,7 @@ import numpy as np
 from ..errors import GraphError, SourceLine
 from . import ops
 from .dims import FloorDiv, Symbol, SymbolicDim
-from .graph import Node, Program, make, topological
+from .graph import Node, Program, Requirement, make, topological
 from .scalars import SCALAR_FUNCTIONS, Formula, Term, call, number, param, subterms
 from .types import ITEM_BYTES, Dim, Shape, TensorType
 
@@ -69,13 +69,13 @@ _HEX_BYTES = 64
 
 def format_program(program: Program, sources: bool = False) -> str:
     """Return the text form of ``program``; ``sources`` adds the user's line to every node."""
-    order = program.nodes()
+    order = topological((*program.nodes(), *(r.input for r in program.requirements)))
     names = {node: f"%{position}" for position, node in enumerate(order)}
     lines = [f"program {json.dumps(program.name)}"]
     lines += [f"  {format_node(node, names, sources)}" for node in order]
     lines += [f"  output {json.dumps(name)} = {names[node]}" for name, node in program.outputs]
     lines += [f"  update {names[state]} = {names[new]}" for state, new in program.updates]
-    lines += [f"  note {json.dumps(note)}" for note in program.notes]
+    lines += [f"  {_format_requirement(r, names[r.input])}" for r in program.requirements]
     return "\n".join(lines) + "\n"
 
 
@@ -95,8 +95,7 @@ def format_node(node: Node, names: Mapping[Node, str] | None = None, sources: bo
                 parts.append(f"{field}={_CODECS[codec][0](getattr(op, field))}")
     parts.append(f": {_format_type(node.type)}")
     if sources and node.source is not None:
-        line = node.source
-        parts.append(f"@ {json.dumps(line.filename)}:{line.lineno} {json.dumps(line.function)}")
+        parts.append(_format_source(node.source))
     return " ".join(parts)
 
 
@@ -105,6 +104,22 @@ def format_nodes(roots: Iterable[Node]) -> str:
     order = topological(roots)
     names = {node: f"%{position}" for position, node in enumerate(order)}
     return "\n".join(format_node(node, names) for node in order)
+
+
+def _format_source(line: SourceLine) -> str:
+    return f"@ {json.dumps(line.filename)}:{line.lineno} {json.dumps(line.function)}"
+
+
+def _format_requirement(requirement: Requirement, name: str) -> str:
+    """Return the line of a requirement; its source belongs to it and is always printed."""
+    low, high = _format_dim(requirement.low), _format_dim(requirement.high)
+    parts = [f"require {name} low={low} high={high}"]
+    if requirement.ignore is not None:
+        parts.append(f"ignore={requirement.ignore}")
+    parts.append(json.dumps(requirement.message))
+    if requirement.source is not None:
+        parts.append(_format_source(requirement.source))
+    return " ".join(parts)
 
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z")
@@ -249,6 +264,21 @@ class _Reader:
     def word(self) -> str:
         """Read a name, bare or quoted."""
         return self.text() if self.peek()[0] == "text" else self.take("word")
+
+    def source(self) -> SourceLine | None:
+        """Read ``@ "file":line "function"``, if it is there."""
+        if not self.accept("@"):
+            return None
+        filename = self.text()
+        self.expect(":")
+        lineno = self.integer()
+        return SourceLine(filename, lineno, self.text())
+
+    def field(self, name: str, read: Callable[[], Any]) -> Any:
+        """Read ``name=value``."""
+        self.expect(name)
+        self.expect("=")
+        return read()
 
     def integer(self) -> int:
         return -self.integer() if self.accept("-") else int(self.take("integer"))
@@ -407,7 +437,7 @@ def parse_program(text: str) -> Program:
     nodes: dict[str, Node] = {}
     outputs: list[tuple[str, Node]] = []
     updates: list[tuple[Node, Node]] = []
-    notes: list[str] = []
+    requirements: list[Requirement] = []
     name: str | None = None
     for lineno, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -430,8 +460,8 @@ def parse_program(text: str) -> Program:
                 state = _read_reference(reader, nodes)
                 reader.expect("=")
                 updates.append((state, _read_reference(reader, nodes)))
-            elif reader.accept("note"):
-                notes.append(reader.text())
+            elif reader.accept("require"):
+                requirements.append(_read_requirement(reader, nodes))
             else:
                 raise GraphError(f"unexpected {reader.peek()[1]!r}")
             if reader.peek()[0] != "end":
@@ -440,7 +470,7 @@ def parse_program(text: str) -> Program:
             raise GraphError(f"line {lineno}: {error}") from error
     if name is None:
         raise GraphError("line 1: expected 'program', found nothing")
-    return Program(tuple(outputs), tuple(updates), name, tuple(notes))
+    return Program(tuple(outputs), tuple(updates), name, tuple(requirements))
 
 
 def _read_reference(reader: _Reader, nodes: Mapping[str, Node]) -> Node:
@@ -448,6 +478,14 @@ def _read_reference(reader: _Reader, nodes: Mapping[str, Node]) -> Node:
     if label not in nodes:
         raise GraphError(f"{label} is used before it is defined")
     return nodes[label]
+
+
+def _read_requirement(reader: _Reader, nodes: Mapping[str, Node]) -> Requirement:
+    node = _read_reference(reader, nodes)
+    low, high = reader.field("low", reader.dim), reader.field("high", reader.dim)
+    limited = reader.peek()[1] == "ignore"
+    ignore = reader.field("ignore", reader.integer) if limited else None
+    return Requirement(node, low, high, ignore, reader.text(), reader.source())
 
 
 def _read_node(reader: _Reader, nodes: Mapping[str, Node]) -> Node:
@@ -464,20 +502,12 @@ def _read_node(reader: _Reader, nodes: Mapping[str, Node]) -> Node:
     else:
         for field, codec in _FIELDS[kind]:
             if field != "type":
-                reader.expect(field)
-                reader.expect("=")
-                fields[field] = _CODECS[codec][1](reader)
+                fields[field] = reader.field(field, lambda c=codec: _CODECS[c][1](reader))
     reader.expect(":")
     declared = reader.type()
     if ("type", "type") in _FIELDS[kind]:
         fields["type"] = declared
-    source = None
-    if reader.accept("@"):
-        filename = reader.text()
-        reader.expect(":")
-        lineno = reader.integer()
-        source = SourceLine(filename, lineno, reader.text())
-    node = make(kind(**fields), *inputs, source=source)
+    node = make(kind(**fields), *inputs, source=reader.source())
     if node.type != declared:
         raise GraphError(f"{head} gives {node.type}, not {declared}")
     return node

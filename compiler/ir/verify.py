@@ -28,13 +28,14 @@ def verify_program(program: Program) -> None:
 
     Checked: the graph is acyclic and hash-consed; every type is what inference gives; operators
     keep their invariants; outputs, inputs and states have one meaning per name or key; updates
-    replace a state by a value of its type, once; every symbolic size is told by some input.
+    replace a state by a value of its type, once; requirements are on inputs; every symbolic size is told by some input.
     """
     order = _order_without_cycles(program)
     for node in order:
         _verify_node(node)
     _verify_names(program, order)
     _verify_updates(program)
+    _verify_requirements(program)
     _verify_symbols(order)
 
 
@@ -268,6 +269,12 @@ def _verify_updates(program: Program) -> None:
         if state.type != new.type:
             raise _fail(f"a state of type {state.type} gets a value of type {new.type}", state, new)
         updated.add(state)
+
+
+def _verify_requirements(program: Program) -> None:
+    for requirement in program.requirements:
+        if not isinstance(requirement.input.op, ops.Input):
+            raise _fail("a requirement is on what is no input", requirement.input)
 
 
 def _verify_symbols(order: list[Node]) -> None:

@@ -668,6 +668,36 @@ class _GroupLowering:
         )
 
 
+def lower_requirements(schedule: Schedule, sites: _Sites) -> Kernel | None:
+    """Return a kernel that checks the inputs before anything else runs, if any need it."""
+    body: list[Stmt] = []
+    uses: dict[str, BufferUse] = {}
+    for number, requirement in enumerate(schedule.program.requirements):
+        node = requirement.input
+        buffer = schedule.home.get(node)
+        if buffer is None:
+            continue
+        index = f"i{number}"
+        uses[buffer] = BufferUse(buffer, node.dtype, False)
+        load = Load(node.dtype, buffer, SymbolicDim.of(index))
+        value = Var("int64", f"x{number}")
+        low = Apply("bool", "ge", (value, IndexValue("int64", requirement.low)))
+        high = Apply("bool", "lt", (value, IndexValue("int64", requirement.high)))
+        condition = Apply("bool", "logical_and", (low, high))
+        if requirement.ignore is not None:
+            ignored = Apply("bool", "eq", (value, Literal("int64", requirement.ignore)))
+            condition = Apply("bool", "logical_or", (condition, ignored))
+        sites.sites.append(CheckSite(requirement.message, requirement.source))
+        stmts = (
+            Let(value.name, Convert("int64", load)),
+            Check(condition, len(sites.sites) - 1, value),
+        )
+        body.append(Loop(index, node.type.size, "vector", stmts))
+    if not body:
+        return None
+    return Kernel("check_inputs", tuple(uses.values()), tuple(body), label="input ranges")
+
+
 def lower_schedule(schedule: Schedule) -> LoopProgram:
     """Return the kernels of ``schedule``, in order, with the buffers they use."""
     sites = _Sites()
@@ -684,12 +714,17 @@ def lower_schedule(schedule: Schedule) -> LoopProgram:
         )
         for plan in schedule.buffers.values()
     ]
+    checks = lower_requirements(schedule, sites)
+    if checks is not None:
+        kernels.append(checks)
+        steps.append(Step(checks.name, False))
     for number, step in enumerate(schedule.steps):
         lowering = _GroupLowering(step, schedule, number, sites)
         kernel = lowering.lower()
         storage.extend(lowering.scratch)
         kernels.append(kernel)
-        steps.append(Step(kernel.name, step.barrier))
+        first = checks is not None and number == 0
+        steps.append(Step(kernel.name, step.barrier or first))
     names: set[str] = set()
     for node in schedule.program.nodes():
         for dim in (*node.shape, *ops.dims_of(node.op)):

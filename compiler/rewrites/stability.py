@@ -11,9 +11,11 @@ and their derivatives, to a Taylor polynomial near the singular point and a clos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..ir import construct, ops
-from ..ir.graph import Node, Program, apply, constant, make, scalar_value
-from ..ir.rewrite import Bindings, OnFire, Rule, apply_rules, strip
+from ..ir.graph import Node, Program, apply, constant, make
+from ..ir.rewrite import OnFire, Rule, apply_rules, rewrite_nodes, strip
 from ..ir.scalars import Formula, call, param, parse_term
 from .algebraic import RULES as ALGEBRAIC
 
@@ -47,6 +49,11 @@ EXPONENTIALS = (
     Rule("exp_times_opposite_sigmoid", "exp(x) * sigmoid(-x)", "sigmoid(x)", "inf * 0 for large x"),
     Rule("one_minus_sigmoid", "1 - sigmoid(x)", "sigmoid(-x)", _TAIL),
     Rule("sigmoid_minus_one", "sigmoid(x) - 1", "-sigmoid(-x)", _TAIL),
+    Rule("difference_of_opposite_sigmoids", "sigmoid(-x) - sigmoid(x)", "-tanh(x * 0.5)", _CANCEL),
+    Rule("weighted_opposite_sigmoids", "sigmoid(-x) * p - sigmoid(x) * p", "-(tanh(x * 0.5) * p)",
+         _CANCEL),
+    Rule("weighted_opposite_sigmoids_twice", "h * sigmoid(-x) * p - h * sigmoid(x) * p",
+         "-(tanh(x * 0.5) * h * p)", _CANCEL),
     Rule("log_of_sigmoid", "log(sigmoid(x))", "-softplus(-x)", "sigmoid underflows to 0"),
     Rule("log1p_of_minus_sigmoid", "log1p(-sigmoid(x))", "-softplus(x)", _TAIL),
     Rule("softplus_minus_argument", "softplus(x) - x", "softplus(-x)", _CANCEL),
@@ -271,3 +278,8 @@ def stabilize(program: Program, on_fire: OnFire | None = None) -> Program:
     Raises nothing: a program without unstable patterns comes back in canonical spelling.
     """
     return apply_rules(program, RULES, on_fire)
+
+
+def stabilize_nodes(roots: Sequence[Node], on_fire: OnFire | None = None) -> list[Node]:
+    """Return ``roots`` in a numerically stable form; see `stabilize`."""
+    return rewrite_nodes(roots, RULES, on_fire)

@@ -98,10 +98,11 @@ def all_cases() -> list[Case]:
     """Return every case; names are distinct."""
     import cases_contract
     import cases_elementwise
+    import cases_leaves
     import cases_networks
     import cases_structure
 
-    tables = (cases_elementwise, cases_structure, cases_contract, cases_networks)
+    tables = (cases_elementwise, cases_leaves, cases_structure, cases_contract, cases_networks)
     cases = [case for table in tables for case in table.CASES]
     assert len({case.name for case in cases}) == len(cases)
     return cases

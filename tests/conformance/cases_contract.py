@@ -72,8 +72,22 @@ def _einsum_case(equation: str, left, right, dtype: str = "float32", label: str 
 
 
 def _products() -> list[Case]:
-    sizes = [(1, 1, 1), (3, 7, 17), (7, 17, 33), (17, 33, 65), (33, 65, 3), (65, 1, 7), (1, 65, 1),
-             (65, 65, 65), (16, 32, 64), (14, 32, 5), (130, 257, 96), (0, 3, 4), (3, 0, 4), (3, 4, 0)]  # fmt: skip
+    sizes = [
+        (1, 1, 1),
+        (3, 7, 17),
+        (7, 17, 33),
+        (17, 33, 65),
+        (33, 65, 3),
+        (65, 1, 7),
+        (1, 65, 1),
+        (65, 65, 65),
+        (16, 32, 64),
+        (14, 32, 5),
+        (130, 257, 96),
+        (0, 3, 4),
+        (3, 0, 4),
+        (3, 4, 0),
+    ]
     cases = [_einsum_case("mk,kn->mn", (m, k), (k, n)) for m, n, k in sizes]
     for dtype in ("float64", "int32", "int64", "uint32"):
         cases += [_einsum_case("mk,kn->mn", (m, k), (k, n), dtype) for m, n, k in sizes[1:8:3]]
@@ -215,18 +229,32 @@ def _convolution_cases() -> list[Case]:
             }
             promoted = {"promote": dtype == "float32"}
             cases += [
-                Case(f"conv-{label}-{dtype}", program(y), sampled(*forward, dtype=dtype),
-                     lambda x, w, run=run: {"y": _by_torch(run, x, w)},
-                     Tolerance(terms=count["forward"]), differentiate=("x", "w"), **promoted),
-                Case(f"conv-by-input-{label}-{dtype}", program(y, adjoint_of_left(y, g)),
-                     sampled(*backward, dtype=dtype),
-                     lambda x, w, g, run=run: _gradient_by_torch(run, x, w, g, 0),
-                     Tolerance(terms=max(count.values())), **promoted),
-                Case(f"conv-by-weight-{label}-{dtype}", program(y, adjoint_of_right(y, g)),
-                     sampled(*backward, dtype=dtype),
-                     lambda x, w, g, run=run: _gradient_by_torch(run, x, w, g, 1),
-                     Tolerance(terms=max(count.values())), **promoted),
-            ]  # fmt: skip
+                Case(
+                    f"conv-{label}-{dtype}",
+                    program(y),
+                    sampled(*forward, dtype=dtype),
+                    lambda x, w, run=run: {"y": _by_torch(run, x, w)},
+                    Tolerance(terms=count["forward"]),
+                    differentiate=("x", "w"),
+                    **promoted,
+                ),
+                Case(
+                    f"conv-by-input-{label}-{dtype}",
+                    program(y, adjoint_of_left(y, g)),
+                    sampled(*backward, dtype=dtype),
+                    lambda x, w, g, run=run: _gradient_by_torch(run, x, w, g, 0),
+                    Tolerance(terms=max(count.values())),
+                    **promoted,
+                ),
+                Case(
+                    f"conv-by-weight-{label}-{dtype}",
+                    program(y, adjoint_of_right(y, g)),
+                    sampled(*backward, dtype=dtype),
+                    lambda x, w, g, run=run: _gradient_by_torch(run, x, w, g, 1),
+                    Tolerance(terms=max(count.values())),
+                    **promoted,
+                ),
+            ]
     return cases
 
 
@@ -279,13 +307,21 @@ def _odd_maps() -> list[Case]:
         ("repeated-output", repeated, lambda a, b: np.repeat((a.astype("f8") @ b)[:, None], 4, 1)),
         ("part-of-operand", part, lambda a, b: a[:, :4] * b[:4]),
         ("beyond-operand", outside, lambda a, b: np.pad(a * b, ((0, 0), (0, 3)))),
-        ("holes-in-output", holes, lambda a, b: np.stack(
-            [np.zeros((len(a), 10), "f4"), np.pad(a * b, ((0, 0), (0, 1)))], 2).reshape(len(a), 20)),
+        (
+            "holes-in-output",
+            holes,
+            lambda a, b: np.stack(
+                [np.zeros((len(a), 10), "f4"), np.pad(a * b, ((0, 0), (0, 1)))], 2
+            ).reshape(len(a), 20),
+        ),
         ("dropped-outputs", dropped, lambda a, b: (a * b)[:, 3:7]),
         ("fixed-elements", fixed, at_column),
-        ("overlapping-outputs", scattered, lambda a, b: np.pad(a * b, ((0, 0), (0, 1)))
-         + np.pad(a * b, ((0, 0), (1, 0)))),
-    ]  # fmt: skip
+        (
+            "overlapping-outputs",
+            scattered,
+            lambda a, b: np.pad(a * b, ((0, 0), (0, 1))) + np.pad(a * b, ((0, 0), (1, 0))),
+        ),
+    ]
     shapes = [{"a": (n, 9), "b": (9,)} for n in (7, 1, 33, 0)]
     cases = [
         Case(

@@ -61,17 +61,35 @@ def _one_layer() -> list[Case]:
     large = tuple({"x": 300 * call["x"]} for call in calls)
     rows = [
         ("softmax", softmax(x), lambda x: scipy.special.softmax(x.astype("f8"), 1)),
-        ("log-softmax", apply("sub", x, log_sum_exp(x)),
-         lambda x: scipy.special.log_softmax(x.astype("f8"), 1)),
-        ("layer-norm", normalize(x), lambda x: (x - x.mean(1, keepdims=True, dtype="f8"))
-         / np.sqrt(x.astype("f8").var(1, keepdims=True) + 1e-5)),
-        ("residual-gelu", apply("add", x, apply("mul", x, apply("erf", x))),
-         lambda x: x * (1.0 + scipy.special.erf(x.astype("f8")))),
-        ("sum-of-squares-by-row", make(ops.Reduce("sum", (1,)), apply("square", x)),
-         lambda x: (x.astype("f8") ** 2).sum(1)),
-        ("centre-columns", apply("sub", x, apply("div", _keep(x, "sum", 0), make(ops.Extent(N, "float32")))),
-         lambda x: x - x.mean(0, dtype="f8")),
-    ]  # fmt: skip
+        (
+            "log-softmax",
+            apply("sub", x, log_sum_exp(x)),
+            lambda x: scipy.special.log_softmax(x.astype("f8"), 1),
+        ),
+        (
+            "layer-norm",
+            normalize(x),
+            lambda x: (
+                (x - x.mean(1, keepdims=True, dtype="f8"))
+                / np.sqrt(x.astype("f8").var(1, keepdims=True) + 1e-5)
+            ),
+        ),
+        (
+            "residual-gelu",
+            apply("add", x, apply("mul", x, apply("erf", x))),
+            lambda x: x * (1.0 + scipy.special.erf(x.astype("f8"))),
+        ),
+        (
+            "sum-of-squares-by-row",
+            make(ops.Reduce("sum", (1,)), apply("square", x)),
+            lambda x: (x.astype("f8") ** 2).sum(1),
+        ),
+        (
+            "centre-columns",
+            apply("sub", x, apply("div", _keep(x, "sum", 0), make(ops.Extent(N, "float32")))),
+            lambda x: x - x.mean(0, dtype="f8"),
+        ),
+    ]
     return [
         Case(
             name,
@@ -140,9 +158,16 @@ def _attention() -> list[Case]:
     calls = sampled(*({name: (n, 2, 7, 8) for name in "qkv"} for n in (3, 1)))
     return [
         Case("attention", program(plain), calls, expected, NEAR, True, ("q", "k", "v")),
-        Case("attention-causal", program(causal), calls, lambda **x: expected(**x, causal=True),
-             NEAR, True, ("q", "k", "v")),
-    ]  # fmt: skip
+        Case(
+            "attention-causal",
+            program(causal),
+            calls,
+            lambda **x: expected(**x, causal=True),
+            NEAR,
+            True,
+            ("q", "k", "v"),
+        ),
+    ]
 
 
 def _convolutional() -> list[Case]:

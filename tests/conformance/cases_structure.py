@@ -1,4 +1,4 @@
-"""Cases of leaves, reductions, views, indexing and states."""
+"""Cases of reductions, views and indexing."""
 
 from __future__ import annotations
 
@@ -9,110 +9,8 @@ from cases import Case, M, N, program, sample, sampled, tensor
 from closeness import EXACT, Tolerance
 
 from chainrule.compiler.ir import ops
-from chainrule.compiler.ir.graph import Node, Program, apply, constant, make
-from chainrule.compiler.ir.types import ITEM_BYTES, TensorType
-
-# -- leaves ---------------------------------------------------------------------------------------
-
-
-def _leaves() -> list[Case]:
-    x = tensor("x", (N, 3))
-    kinds = ("float32", "float64", "int32", "int64", "uint32")
-    sizes = ({"x": (5, 3)}, {"x": (0, 3)}, {"x": (65, 3)})
-    cases = [
-        Case(
-            f"iota-{dtype}-axis{axis}",
-            program(make(ops.Iota(TensorType(dtype, (N, 3, 2)), axis)), x),
-            sampled(*sizes),
-            lambda x, axis=axis, dtype=dtype: {
-                "y0": np.indices((len(x), 3, 2))[axis].astype(dtype),
-                "y1": x,
-            },
-        )
-        for dtype in kinds
-        for axis in range(3)
-    ]
-    cases += [
-        Case(
-            f"extent-{dtype}",
-            program(make(ops.Extent(N * 3 + 1, dtype)), make(ops.Extent(N * N, dtype)), x),
-            sampled(*sizes),
-            lambda x, dtype=dtype: {
-                "y0": np.array(3 * len(x) + 1, dtype),
-                "y1": np.array(len(x) ** 2, dtype),
-                "y2": x,
-            },
-        )
-        for dtype in kinds
-    ]
-    cases += [
-        Case(
-            f"constant-{dtype}-{shape}".replace(" ", ""),
-            program(constant(sample(shape, dtype), dtype)),
-            ({},),
-            lambda dtype=dtype, shape=shape: {"y": sample(shape, dtype)},
-        )
-        for dtype in ITEM_BYTES
-        for shape in ((), (1,), (17,), (0, 2), (3, 4, 5))
-    ]
-    values = np.array([np.nan, np.inf, -np.inf, -0.0, 1e-40, 3e38], np.float32)
-    cases.append(
-        Case("constant-edges", program(constant(values, "float32")), ({},), lambda: {"y": values})
-    )
-    cases.append(
-        Case(
-            "training",
-            program(make(ops.Training())),
-            ({},),
-            lambda: {"y": np.array(False)},
-        )
-    )
-    cases += [
-        Case(
-            f"input-is-output-{dtype}",
-            program(a=tensor("x", (N,), dtype), b=tensor("x", (N,), dtype)),
-            ({"x": sample((7,), dtype)}, {"x": sample((0,), dtype)}),
-            lambda x: {"a": x, "b": x},
-        )
-        for dtype in ITEM_BYTES
-    ]
-    return cases
-
-
-def _random() -> list[Case]:
-    cases = []
-    for position, (seed, draw, shape, stream) in enumerate(
-        [(0, 0, (5,), 0), (1, 2, (3, 7), 1), (2**31, 5, (), 3), (2**31 - 1, 2**32 - 1, (65,), 9)]
-    ):
-        key = np.array(seed << 32 | draw if seed < 2**31 else (seed - 2**32) << 32 | draw, np.int64)
-        state = make(
-            ops.State(f"random{position}", TensorType("int64", ()), "random", 900 + position)
-        )
-        bits = [make(ops.RandomBits(shape, stream, word), state) for word in (0, 1)]
-        fraction = apply("mul", make(ops.Cast("float32"), bits[0]), constant(2.0**-32, "float32"))
-        advanced = apply("add", state, constant(1, "int64"))
-        cases.append(
-            Case(
-                f"random-bits-{position}",
-                Program(
-                    (("first", bits[0]), ("second", bits[1]), ("fraction", fraction)),
-                    ((state, advanced),),
-                ),
-                ({}, {}),
-                states={state: key},
-            )
-        )
-    state = make(ops.State("random", TensorType("int64", ()), "random", 910))
-    x = tensor("x", (N, 3))
-    bits = make(ops.RandomBits((N, 3), 4, 0), state)
-    kept = apply("lt", bits, constant(2**31, "uint32"))
-    dropped = apply("where", kept, apply("mul", x, constant(2, "float32")), constant(0, "float32"))
-    cases.append(
-        Case("random-dropout", program(dropped), sampled({"x": (33, 3)}, {"x": (1, 3)}), None,
-             differentiate=("x",), states={state: np.array(77 << 32, np.int64)})
-    )  # fmt: skip
-    return cases
-
+from chainrule.compiler.ir.graph import apply, make
+from chainrule.compiler.ir.types import ITEM_BYTES
 
 # -- reductions -----------------------------------------------------------------------------------
 
@@ -269,10 +167,22 @@ _EVERY = tuple(ITEM_BYTES)
 
 def _views() -> list[Case]:
     cases: list[Case] = []
-    for given, wanted in [((6,), (2, 3)), ((2, 3, 4), (4, 6)), ((1,), ()), ((), (1, 1)),
-                          ((3, 1, 5), (15,)), ((0, 3), (3, 0)), ((2, 3, 1, 5, 4), (6, 20))]:  # fmt: skip
-        cases += _view(f"reshape-{given}-{wanted}", ops.Reshape(wanted), [given],
-                       lambda a, s=wanted: a.reshape(s), _EVERY if given == (6,) else ("float32",))  # fmt: skip
+    for given, wanted in [
+        ((6,), (2, 3)),
+        ((2, 3, 4), (4, 6)),
+        ((1,), ()),
+        ((), (1, 1)),
+        ((3, 1, 5), (15,)),
+        ((0, 3), (3, 0)),
+        ((2, 3, 1, 5, 4), (6, 20)),
+    ]:
+        cases += _view(
+            f"reshape-{given}-{wanted}",
+            ops.Reshape(wanted),
+            [given],
+            lambda a, s=wanted: a.reshape(s),
+            _EVERY if given == (6,) else ("float32",),
+        )
     cases += _view(
         "reshape-flatten", ops.Reshape((N, 12)), [(N, 3, 4)], lambda a: a.reshape(-1, 12)
     )
@@ -280,46 +190,98 @@ def _views() -> list[Case]:
         "reshape-merge", ops.Reshape((N * 3, 4)), [(N, 3, 4)], lambda a: a.reshape(-1, 4)
     )
     for permutation in itertools.permutations(range(3)):
-        cases += _view(f"transpose-{permutation}", ops.Transpose(permutation), [(3, 17, 5)],
-                       lambda a, p=permutation: a.transpose(p))  # fmt: skip
-    cases += _view("transpose-5d", ops.Transpose((4, 2, 0, 3, 1)), [(2, 3, 1, 5, 4)],
-                   lambda a: a.transpose(4, 2, 0, 3, 1))  # fmt: skip
+        cases += _view(
+            f"transpose-{permutation}",
+            ops.Transpose(permutation),
+            [(3, 17, 5)],
+            lambda a, p=permutation: a.transpose(p),
+        )
+    cases += _view(
+        "transpose-5d",
+        ops.Transpose((4, 2, 0, 3, 1)),
+        [(2, 3, 1, 5, 4)],
+        lambda a: a.transpose(4, 2, 0, 3, 1),
+    )
     cases += _view("transpose", ops.Transpose((1, 0)), [(N, 33)], lambda a: a.T, _EVERY)
     cases += _view("transpose-large", ops.Transpose((1, 0)), [(65, 129)], lambda a: a.T)
-    for given, wanted in [((), (4,)), ((3, 1), (3, 5)), ((3,), (2, 3)), ((1, 4, 1), (2, 4, 3)),
-                          ((1,), (0,)), ((2, 1, 1, 1, 3), (2, 2, 4, 1, 3))]:  # fmt: skip
-        cases += _view(f"broadcast-to-{given}-{wanted}", ops.Broadcast(wanted), [given],
-                       lambda a, s=wanted: np.broadcast_to(a, s), _EVERY if given == () else ("float32",))  # fmt: skip
-    cases += _view("broadcast-to-symbolic", ops.Broadcast((2, N, 3)), [(N, 1)],
-                   lambda a: np.broadcast_to(a, (2, len(a), 3)))  # fmt: skip
+    for given, wanted in [
+        ((), (4,)),
+        ((3, 1), (3, 5)),
+        ((3,), (2, 3)),
+        ((1, 4, 1), (2, 4, 3)),
+        ((1,), (0,)),
+        ((2, 1, 1, 1, 3), (2, 2, 4, 1, 3)),
+    ]:
+        cases += _view(
+            f"broadcast-to-{given}-{wanted}",
+            ops.Broadcast(wanted),
+            [given],
+            lambda a, s=wanted: np.broadcast_to(a, s),
+            _EVERY if given == () else ("float32",),
+        )
+    cases += _view(
+        "broadcast-to-symbolic",
+        ops.Broadcast((2, N, 3)),
+        [(N, 1)],
+        lambda a: np.broadcast_to(a, (2, len(a), 3)),
+    )
     for shape, starts, sizes, steps in [
-        ((10,), (2,), (3,), (2,)), ((10,), (0,), (10,), (1,)), ((10,), (4,), (0,), (1,)),
-        ((7, 9), (1, 0), (5, 3), (1, 4)), ((2, 3, 1, 5, 4), (1, 0, 0, 1, 0), (1, 2, 1, 2, 2), (1, 2, 1, 3, 2)),
-    ]:  # fmt: skip
+        ((10,), (2,), (3,), (2,)),
+        ((10,), (0,), (10,), (1,)),
+        ((10,), (4,), (0,), (1,)),
+        ((7, 9), (1, 0), (5, 3), (1, 4)),
+        ((2, 3, 1, 5, 4), (1, 0, 0, 1, 0), (1, 2, 1, 2, 2), (1, 2, 1, 3, 2)),
+    ]:
         cuts = tuple(slice(s, s + n * k, k) for s, n, k in zip(starts, sizes, steps, strict=True))
-        cases += _view(f"slice-{shape}-{starts}", ops.Slice(starts, sizes, steps), [shape],
-                       lambda a, c=cuts: a[c], _EVERY if sizes == (3,) else ("float32",))  # fmt: skip
-    cases += _view("slice-symbolic", ops.Slice((1, 1), (N - 1, 2), (1, 2)), [(N, 5)],
-                   lambda a: a[1:, 1:5:2])  # fmt: skip
+        cases += _view(
+            f"slice-{shape}-{starts}",
+            ops.Slice(starts, sizes, steps),
+            [shape],
+            lambda a, c=cuts: a[c],
+            _EVERY if sizes == (3,) else ("float32",),
+        )
+    cases += _view(
+        "slice-symbolic", ops.Slice((1, 1), (N - 1, 2), (1, 2)), [(N, 5)], lambda a: a[1:, 1:5:2]
+    )
     cases += _view("slice-last", ops.Slice((N - 1, 0), (1, 5), (1, 1)), [(N, 5)], lambda a: a[-1:])
-    cases += _view("slice-half", ops.Slice((N // 2, 0), (N - N // 2, 5), (1, 1)), [(N, 5)],
-                   lambda a: a[len(a) // 2 :])  # fmt: skip
+    cases += _view(
+        "slice-half",
+        ops.Slice((N // 2, 0), (N - N // 2, 5), (1, 1)),
+        [(N, 5)],
+        lambda a: a[len(a) // 2 :],
+    )
     for shape, low, high in [
         ((5,), (1,), (2,)),
         ((3, 4), (0, 2), (1, 0)),
         ((0,), (2,), (1,)),
         ((), (), ()),
     ]:
-        cases += _view(f"pad-{shape}-{low}-{high}", ops.Pad(low, high, (0,) * len(low)), [shape],
-                       lambda a, w=tuple(zip(low, high, strict=True)): np.pad(a, w) if w else a,
-                       _EVERY if shape == (5,) else ("float32",))  # fmt: skip
-    cases += _view("pad-symbolic", ops.Pad((N, 0), (2, 1), (0, 0)), [(N, 3)],
-                   lambda a: np.pad(a, ((len(a), 2), (0, 1))))  # fmt: skip
-    cases += _view("pad-crop", ops.Pad((-1, 2), (-2, -1), (0, 0)), [(7, 4)],
-                   lambda a: np.pad(a[1:-2, :-1], ((0, 0), (2, 0))))  # fmt: skip
+        cases += _view(
+            f"pad-{shape}-{low}-{high}",
+            ops.Pad(low, high, (0,) * len(low)),
+            [shape],
+            lambda a, low=low, high=high: np.pad(a, [*zip(low, high, strict=True)]) if low else a,
+            _EVERY if shape == (5,) else ("float32",),
+        )
+    cases += _view(
+        "pad-symbolic",
+        ops.Pad((N, 0), (2, 1), (0, 0)),
+        [(N, 3)],
+        lambda a: np.pad(a, ((len(a), 2), (0, 1))),
+    )
+    cases += _view(
+        "pad-crop",
+        ops.Pad((-1, 2), (-2, -1), (0, 0)),
+        [(7, 4)],
+        lambda a: np.pad(a[1:-2, :-1], ((0, 0), (2, 0))),
+    )
     cases += _view("pad-interior", ops.Pad((1, 0), (2, 0), (2, 1)), [(3, 4)], _spread)
-    cases += _view("pad-interior-symbolic", ops.Pad((0,), (1,), (1,)), [(N,)],
-                   lambda a: np.append(np.insert(a, np.arange(1, len(a)), 0), np.float32(0)))  # fmt: skip
+    cases += _view(
+        "pad-interior-symbolic",
+        ops.Pad((0,), (1,), (1,)),
+        [(N,)],
+        lambda a: np.append(np.insert(a, np.arange(1, len(a)), 0), np.float32(0)),
+    )
     for axes in ((), (0,), (1,), (0, 2)):
         cases += _view(f"flip-{axes}", ops.Flip(axes), [(3, 4, 5)], lambda a, x=axes: np.flip(a, x))
     cases += _view("flip", ops.Flip((0,)), [(N, 3)], lambda a: a[::-1], _EVERY)
@@ -327,12 +289,15 @@ def _views() -> list[Case]:
         shapes = [
             tuple(k if a == axis else d for a, d in enumerate((2, 3, 4))) for k in (1, 5, 0, 3)
         ]
-        cases += _view(f"concat-{axis}", ops.Concat(axis), shapes,
-                       lambda *xs, a=axis: np.concatenate(xs, a))  # fmt: skip
-    cases += _view("concat", ops.Concat(1), [(N, 3), (N, 17)],
-                   lambda a, b: np.concatenate([a, b], 1), _EVERY)  # fmt: skip
-    cases += _view("concat-symbolic", ops.Concat(0), [(N, 3), (2, 3), (M, 3)],
-                   lambda *xs: np.concatenate(xs))  # fmt: skip
+        cases += _view(
+            f"concat-{axis}", ops.Concat(axis), shapes, lambda *xs, a=axis: np.concatenate(xs, a)
+        )
+    cases += _view(
+        "concat", ops.Concat(1), [(N, 3), (N, 17)], lambda a, b: np.concatenate([a, b], 1), _EVERY
+    )
+    cases += _view(
+        "concat-symbolic", ops.Concat(0), [(N, 3), (2, 3), (M, 3)], lambda *xs: np.concatenate(xs)
+    )
     cases += _view("concat-one", ops.Concat(0), [(N, 3)], lambda a: a)
     return cases
 
@@ -353,10 +318,14 @@ def _indices(shape: tuple[int, ...], size: int, dtype: str) -> np.ndarray:
 def _indexing() -> list[Case]:
     cases = []
     for axis, index_shape, index_dtype, dtype in [
-        (0, (4,), "int64", "float32"), (1, (4,), "int32", "float32"), (2, (2, 3), "int64", "float32"),
-        (0, (), "int64", "float32"), (1, (0,), "int64", "float32"), (0, (3, 1, 2), "uint32", "float64"),
+        (0, (4,), "int64", "float32"),
+        (1, (4,), "int32", "float32"),
+        (2, (2, 3), "int64", "float32"),
+        (0, (), "int64", "float32"),
+        (1, (0,), "int64", "float32"),
+        (0, (3, 1, 2), "uint32", "float64"),
         *((0, (65,), "int64", kind) for kind in ITEM_BYTES),
-    ]:  # fmt: skip
+    ]:
         shape = (5, 7, 3)
         indices = _indices(index_shape, shape[axis], index_dtype)
         x, i = tensor("x", shape, dtype), tensor("i", index_shape, index_dtype)
@@ -387,15 +356,26 @@ def _indexing() -> list[Case]:
     table, i = tensor("x", (50, 8)), tensor("i", (N, 3), "int64")
     calls = tuple({"x": sample((50, 8)), "i": _indices((n, 3), 50, "int64")} for n in (33, 1, 0))
     cases.append(
-        Case("gather-embedding", program(make(ops.Gather(0), table, i)), calls,
-             lambda x, i: {"y": x[i]}, differentiate=("x",))
-    )  # fmt: skip
+        Case(
+            "gather-embedding",
+            program(make(ops.Gather(0), table, i)),
+            calls,
+            lambda x, i: {"y": x[i]},
+            differentiate=("x",),
+        )
+    )
     u, j = tensor("u", (N, 4)), tensor("i", (N,), "int64")
     calls = tuple({"u": sample((n, 4)), "i": _indices((n,), 6, "int64")} for n in (33, 1, 0))
     cases.append(
-        Case("scatter-add-symbolic", program(make(ops.ScatterAdd(0, 6), u, j)), calls,
-             lambda u, i: {"y": _scatter(u, i, 0, 6)}, Tolerance(terms=33), differentiate=("u",))
-    )  # fmt: skip
+        Case(
+            "scatter-add-symbolic",
+            program(make(ops.ScatterAdd(0, 6), u, j)),
+            calls,
+            lambda u, i: {"y": _scatter(u, i, 0, 6)},
+            Tolerance(terms=33),
+            differentiate=("u",),
+        )
+    )
     return cases
 
 
@@ -408,37 +388,4 @@ def _scatter(updates: np.ndarray, indices: np.ndarray, axis: int, size: int) -> 
     return result
 
 
-# -- states ---------------------------------------------------------------------------------------
-
-
-def _state(name: str, shape, key: int, dtype: str = "float32", role: str = "parameter") -> Node:
-    return make(ops.State(name, TensorType(dtype, shape), role, key))
-
-
-def _states() -> list[Case]:
-    a, b = _state("a", (3, 4), 920), _state("b", (3, 4), 921)
-    count = _state("count", (), 922, "int64", "slot")
-    x = tensor("x", (N, 4))
-    values = {a: sample((3, 4), seed=1), b: sample((3, 4), seed=2), count: np.array(5)}
-    total = make(ops.Reduce("sum", (0,)), x)
-    step = apply("sub", a, apply("mul", total, constant(0.1, "float32")))
-    calls = sampled({"x": (5, 4)}, {"x": (1, 4)}, {"x": (17, 4)})
-    near = Tolerance(relative=2e-6)
-    return [
-        Case("state-swap", Program((("a", a),), ((a, b), (b, a))), ({}, {}, {}), states=values),
-        Case("state-read", program(apply("add", a, b)), ({},), states=values),
-        Case("state-step", Program((("old", a), ("new", step)), ((a, step),)), calls,
-             tolerance=near, states=values),
-        Case("state-step-unread", Program((), ((a, step),)), calls, tolerance=near, states=values),
-        Case("state-chain", Program((), ((a, step), (b, a))), calls, tolerance=near, states=values),
-        Case("state-counter", Program((("count", count),), ((count, apply("add", count, constant(1, "int64"))),)),
-             ({}, {}, {}), states=values),
-        Case("state-to-itself", Program((("a", a),), ((a, a),)), ({}, {}), states=values),
-        Case("state-to-constant", Program((("a", a),), ((a, make(ops.Broadcast((3, 4)), constant(2, "float32"))),)),
-             ({}, {}), states=values),
-        Case("state-to-view", Program((("a", a),), ((a, make(ops.Flip((0, 1)), a)),)), ({}, {}), states=values),
-        Case("state-to-input", Program((("a", a),), ((a, tensor("x", (3, 4))),)), sampled({"x": (3, 4)}, {"x": (3, 4)}), states=values),
-    ]  # fmt: skip
-
-
-CASES = [*_leaves(), *_random(), *_reductions(), *_views(), *_indexing(), *_states()]
+CASES = [*_reductions(), *_views(), *_indexing()]

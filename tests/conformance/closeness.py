@@ -106,5 +106,6 @@ def assert_close(
         place = tuple(int(i) for i in worst)
         raise AssertionError(
             f"{what}: {int(wrong.sum())} of {actual.size} elements differ; at {place} got "
-            f"{actual[worst]!r}, expected {reference[worst]!r} ({distance[worst]:g} ULP; {tolerance})"
+            f"{actual[worst]!r}, expected {reference[worst]!r} "
+            f"({distance[worst]:g} ULP; {tolerance})"
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from cases import Case, tensor
+
 from chainrule.compiler.autodiff.reverse import gradient
 from chainrule.compiler.ir import ops
 from chainrule.compiler.ir.graph import Node, Program
@@ -40,13 +41,18 @@ def pull_back(program: Program, wrt: tuple[str, ...], prefix: str = "seed") -> D
         if node.type.is_float and not name.startswith("kept_")
     )
     leaves = {n.op.label: n for n in program.nodes() if isinstance(n.op, ops.Input)}
-    seeds = {f"{prefix}_{name}": tensor(f"{prefix}_{name}", n.shape, n.dtype) for name, n in outputs}
+    seeds = {
+        f"{prefix}_{name}": tensor(f"{prefix}_{name}", n.shape, n.dtype) for name, n in outputs
+    }
     targets: list[Node] = [leaves[name] for name in wrt]
     found = gradient([node for _, node in outputs], targets, list(seeds.values()))
     pulled = tuple((f"d_{name}", node) for name, node in zip(wrt, found, strict=True))
     kept = tuple((f"kept_{name}", leaf) for name, leaf in leaves.items())
     return Differentiated(
-        Program((*outputs, *kept)), Program((*pulled, *kept)), tuple(s.op.label for s in seeds.values()), wrt
+        Program((*outputs, *kept)),
+        Program((*pulled, *kept)),
+        tuple(s.op.label for s in seeds.values()),
+        wrt,
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from cases import all_cases
-from chainrule.runtime.interpreter import run_program
-from chainrule.compiler.ir.verify import verify_program
 from gradients import check_by_differences, pull_back, random_like, widen
+
+from chainrule.compiler.ir.verify import verify_program
+from chainrule.runtime.interpreter import run_program
 
 SMOOTH = [case for case in all_cases() if case.differentiate]
 # In float64 the float32 and float64 variants of a case are one function.

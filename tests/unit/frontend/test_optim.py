@@ -10,7 +10,9 @@ import pytest
 from chainrule.compiler.errors import FormulaError, GraphError
 from chainrule.compiler.ir import ops
 from chainrule.compiler.ir.graph import Program, topological
+from chainrule.compiler.options import CompileOptions
 from chainrule.frontend import optim
+from chainrule.frontend.build import build_executable
 from chainrule.frontend.optimizer import clip_by_global_norm, clip_by_value
 from chainrule.frontend.state import Variable
 from chainrule.frontend.tensor import input
@@ -34,7 +36,7 @@ def gradients(dtype, steps=STEPS):
 class Stepper:
     """An optimizer over parameters whose gradients are given."""
 
-    def __init__(self, optimizer, starts):
+    def __init__(self, optimizer, starts, backend="numpy"):
         self.params = [Variable(start, f"p{i}") for i, start in enumerate(starts)]
         self.optimizer = optimizer(self.params) if callable(optimizer) else optimizer
         grads = [input(f"g{i}", p.shape, dtype=p.dtype) for i, p in enumerate(self.params)]
@@ -44,14 +46,12 @@ class Stepper:
             (("step", self.optimizer.step_count.node),),
             tuple((state.node, value.node) for state, value in updates),
         )
-        self._run = Interpreter(self.program, training=True)
-        self._states = {p.node: p for p in (*self.params, *self.optimizer.variables)}
+        options = CompileOptions(backend=backend, training=True)
+        storage = {v.node: v.value for v in (*self.params, *self.optimizer.variables)}
+        self._run = build_executable(self.program, options, storage)
 
     def step(self, grads):
-        storage = {node: v.value for node, v in self._states.items()}
-        _, new = self._run.run({f"g{i}": g for i, g in enumerate(grads)}, storage)
-        for node, array in new.items():
-            self._states[node].value[...] = array
+        self._run({f"g{i}": g for i, g in enumerate(grads)})
 
     def run(self, all_grads):
         for grads in all_grads:
@@ -267,9 +267,10 @@ def name_case(case):
     return case if isinstance(case, str) else "-".join(f"{k}={v}" for k, v in case.items())
 
 
+@pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("name", "options"), CASES, ids=name_case)
-def test_it_agrees_with_the_paper(name, options, dtype):
+def test_it_agrees_with_the_paper(name, options, dtype, backend):
     expected = [p.astype("float64") for p in values(dtype)]
     slots = [{} for _ in expected]
     for t, grads in enumerate(gradients(dtype), 1):
@@ -277,8 +278,8 @@ def test_it_agrees_with_the_paper(name, options, dtype):
             BY_HAND[name](p, g.astype("float64"), s, t, **options)
             for p, g, s in zip(expected, grads, slots, strict=True)
         ]
-    found = Stepper(getattr(optim, name)(**options), values(dtype)).run(gradients(dtype))
-    for a, b in zip(found, expected, strict=True):
+    stepper = Stepper(getattr(optim, name)(**options), values(dtype), backend)
+    for a, b in zip(stepper.run(gradients(dtype)), expected, strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, **TOLERANCE[dtype])
 

@@ -21,39 +21,23 @@ from chainrule.compiler.errors import (
 )
 from chainrule.frontend import callbacks as cb
 from chainrule.frontend import metrics, optim, schedules
+from chainrule.frontend.build import build_executable
 from chainrule.frontend.data import ArrayBatches, shuffled_indices, spirals, train_test_split
 from chainrule.frontend.state import Variable, parameter, register_effect
 from chainrule.frontend.tensor import apply, input
 from chainrule.frontend.training import TrainingProgram, build_training_program
 from chainrule.runtime.checkpoint import load_arrays, save_arrays
-from chainrule.runtime.interpreter import Interpreter
-
-try:
-    from chainrule.runtime.executable import Executable
-except ImportError:
-    Executable = None
+from chainrule.runtime.interpreted import InterpretedExecutable
 
 
 def interpret(program, options, storage):
-    """Compile by interpretation: the stand-in for an executable, and the oracle."""
-    interpreter = Interpreter(program, training=options.training)
-
-    def execute(arrays):
-        outputs, updates = interpreter.run(arrays, storage)
-        for node, array in updates.items():
-            storage[node][...] = array
-        return outputs
-
-    return execute
+    """Compile by interpretation: the oracle."""
+    return InterpretedExecutable(program, storage, training=options.training)
 
 
 @pytest.fixture(params=["interpreter", "native"])
 def compile_program(request):
-    if request.param == "interpreter":
-        return interpret
-    if Executable is None:
-        pytest.skip("there are no executables yet")
-    return Executable
+    return {"interpreter": interpret, "native": build_executable}[request.param]
 
 
 X, Y = spirals(200, classes=3, seed=3)
@@ -462,16 +446,10 @@ from chainrule.frontend import optim
 from chainrule.frontend.tensor import input
 from chainrule.frontend.state import parameter
 from chainrule.frontend.training import TrainingProgram
-from chainrule.runtime.interpreter import Interpreter
+from chainrule.runtime.interpreted import InterpretedExecutable
 
 def interpret(program, options, storage):
-    interpreter = Interpreter(program, training=options.training)
-    def execute(arrays):
-        outputs, updates = interpreter.run(arrays, storage)
-        for node, array in updates.items():
-            storage[node][...] = array
-        return outputs
-    return execute
+    return InterpretedExecutable(program, storage, options.training)
 
 def make():
     x = input("x", ("batch", 300))
@@ -637,6 +615,7 @@ def test_the_digits_are_loaded_or_the_extra_is_named(monkeypatch):
         load_digits()
 
 
+@pytest.mark.bench
 def test_a_step_costs_little_beside_the_program():
     train = program(metrics=())
     result = {"loss": np.zeros(())}

@@ -1,0 +1,43 @@
+"""The graph stages: what happens to a program before it is scheduled, in order.
+
+Split from ``pipeline.py`` because they need no LLVM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .autodiff.expand import expand_formulas
+from .ir.graph import Node, Program
+from .ir.rewrite import Rule
+from .ir.text import format_program
+from .ir.verify import verify_program
+from .options import CompileOptions
+from .passes import PassRunner
+from .rewrites.algebraic import simplify_algebra
+from .rewrites.canonicalize import canonicalize
+from .rewrites.folding import fold_constants, specialize_mode
+from .rewrites.stability import stabilize
+
+
+def optimize_graph(program: Program, options: CompileOptions, runner: PassRunner) -> Program:
+    """Rewrite the graph; the result computes the same values.  Every backend starts from it."""
+
+    def fired(rule: Rule, before: Node, after: Node) -> None:
+        runner.rule_fired(rule.name)
+
+    def stage(name: str, function: Callable[..., Program], *arguments: object) -> None:
+        nonlocal program
+        program = runner.run(
+            name, function, program, *arguments, verify=verify_program, text=format_program
+        )
+
+    stage("specialize_mode", specialize_mode, options.training)
+    stage("canonicalize", canonicalize, fired)
+    stage("fold_constants", fold_constants, fired)
+    stage("stabilize", stabilize, fired)
+    stage("expand_formulas", expand_formulas)
+    stage("simplify_algebra", simplify_algebra, fired)
+    stage("fold_again", fold_constants, fired)
+    stage("canonicalize_again", canonicalize, fired)
+    return program

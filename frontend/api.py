@@ -1,0 +1,210 @@
+"""Compiling, differentiating and checking: the functions of ``chainrule`` itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..compiler.autodiff.reverse import gradient
+from ..compiler.errors import GraphError
+from ..compiler.ir.graph import topological
+from ..compiler.options import CompileOptions, options_from_environment
+from ..compiler.rewrites.stability import stabilize_nodes
+from . import random
+from .build import build_executable
+from .metrics import Metric
+from .optimizer import Optimizer
+from .state import Variable, variable_of
+from .step_program import build_forward_program
+from .tensor import Tensor, as_tensor
+from .training import TrainingProgram
+
+Outputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+
+
+def _options(**given: Any) -> CompileOptions:
+    return options_from_environment(**given)
+
+
+class CompiledFunction:
+    """A compiled function of named arrays; make one with `compile`.
+
+    Calling it returns an array, a tuple of arrays or a dict of arrays, like what was compiled.
+    """
+
+    def __init__(self, outputs: Outputs, options: CompileOptions) -> None:
+        self._single = isinstance(outputs, Tensor)
+        self._names: tuple[str, ...] | None = None
+        if isinstance(outputs, Tensor):
+            named = {"output": outputs}
+        elif isinstance(outputs, Mapping):
+            named = {name: as_tensor(value) for name, value in outputs.items()}
+        else:
+            named = {f"output{n}": as_tensor(value) for n, value in enumerate(outputs)}
+            self._names = tuple(named)
+        if not named:
+            raise GraphError("nothing to compile: give at least one output")
+        self.options = options
+        self.outputs = named
+        self.program = build_forward_program(named, "function")
+        storage = {node: variable_of(node).value for node in self.program.states()}
+        self.executable = build_executable(self.program, options, storage)
+
+    def __call__(self, **arrays: object) -> Any:
+        """Run on arrays by input name.
+
+        Raises InputError, InputTypeError or IndexRangeError for arrays that do not fit.
+        """
+        results = self.executable(arrays)
+        if self._single:
+            return results["output"]
+        if self._names is not None:
+            return tuple(results[name] for name in self._names)
+        return results
+
+    def explain(self) -> str:
+        """Return what was fused into which kernel, and why not where it was not."""
+        return explain_executable(self.executable)
+
+
+def explain_executable(executable: Any) -> str:
+    """Return the report of a native executable; the interpreter has none."""
+    artifact = getattr(executable, "artifact", None)
+    if artifact is None:
+        return "backend='numpy' interprets the graph node by node; nothing is fused"
+    return "\n".join(artifact.report)
+
+
+def compile(
+    outputs: Outputs,
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+    seed: int | None = None,
+    **options: Any,
+) -> CompiledFunction:
+    """Compile tensors to a function of the inputs that they depend on, in inference mode.
+
+    Parameters
+    ----------
+    outputs : Tensor, sequence of Tensor, or dict of str to Tensor
+        What the function returns.
+    backend : ``"native"`` (default) or ``"numpy"``
+        Machine code, or the interpreter of the same graph.
+    threads : int, optional
+        At most this many; by default what the process may use.  Results do not depend on it.
+    seed : int, optional
+        Restarts the random numbers that the function draws.
+
+    Raises
+    ------
+    GraphError
+        There is nothing to compile.
+    """
+    _seed(seed)
+    return CompiledFunction(outputs, _options(backend=backend, threads=threads, **options))
+
+
+def _seed(seed: int | None) -> None:
+    if seed is not None:
+        random.manual_seed(seed)
+
+
+def compile_train(
+    loss: Tensor,
+    optimizer: Optimizer,
+    outputs: Mapping[str, Tensor] | None = None,
+    *,
+    params: Sequence[Variable] | None = None,
+    metrics: Sequence[str | Metric] | Mapping[str, Metric] = (),
+    backend: str | None = None,
+    threads: int | None = None,
+    seed: int | None = None,
+    **options: Any,
+) -> TrainingProgram:
+    """Compile one step of training: loss, gradients and updates as one native call.
+
+    Parameters
+    ----------
+    loss : Tensor
+        0-d, floating point.
+    optimizer : Optimizer
+        One of `chainrule.optim`.
+    outputs : dict of str to Tensor, optional
+        What each step returns beside ``"loss"``.
+    params : list of Variable, optional
+        What to train; by default every trainable parameter that the loss depends on.
+    metrics
+        Names or `Metric` objects, measured by each step.
+    backend, threads
+        As for `compile`.
+    seed : int, optional
+        Restarts the random numbers of the step, and orders the samples in ``fit``.
+
+    Raises
+    ------
+    GraphError, GraphTypeError
+        The loss is not a 0-d float, or depends on no trainable parameter.
+    """
+    _seed(seed)
+    settings = _options(backend=backend, threads=threads, **options)
+    return TrainingProgram(
+        loss,
+        optimizer,
+        outputs,
+        params,
+        metrics,
+        compile_program=build_executable,
+        options=settings,
+        seed=seed or 0,
+    )
+
+
+def grad(
+    output: Tensor | Sequence[Tensor],
+    wrt: Sequence[Tensor],
+    cotangents: Sequence[Tensor] | None = None,
+) -> list[Tensor]:
+    """Return the gradient of ``output`` with respect to each of ``wrt``, as tensors again.
+
+    Parameters
+    ----------
+    output : Tensor or sequence of Tensor
+        0-d, or any shape where ``cotangents`` are given.
+    wrt : sequence of Tensor
+        Parameters, inputs, or tensors that ``output`` was computed from.
+    cotangents : sequence of Tensor, optional
+        One for each output: the vector of the vector-Jacobian product.
+
+    Raises
+    ------
+    GraphError, GraphTypeError
+        An output is no scalar, or something is not of a float type.
+    """
+    outputs = [output] if isinstance(output, Tensor) else list(output)
+    nodes = [tensor.node for tensor in outputs]
+    wanted = [tensor.node for tensor in wrt]
+    stable = stabilize_nodes(nodes)
+    if set(wanted) & set(topological(nodes)) <= set(topological(stable)):
+        nodes = stable
+    seeds = None if cotangents is None else [tensor.node for tensor in cotangents]
+    return [Tensor(node) for node in gradient(nodes, wanted, seeds)]
+
+
+def hessian_vector_product(
+    output: Tensor, wrt: Sequence[Tensor], vectors: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return the Hessian of 0-d ``output`` times ``vectors``, without forming the Hessian."""
+    gradients = grad(output, wrt)
+    products = [(g * v).sum() for g, v in zip(gradients, vectors, strict=True)]
+    total = products[0]
+    for product in products[1:]:
+        total = total + product
+    return grad(total, wrt)
+
+
+def evaluate(tensor: Tensor, **arrays: object) -> np.ndarray:
+    """Return the value of ``tensor`` by the interpreter, without compiling anything."""
+    return compile(tensor, backend="numpy")(**arrays)
