@@ -136,23 +136,22 @@ def seconds_per_call(run, operands, nthreads: int, budget: float) -> float:
             run(*operands, 0, 1, repeats)
             best = min(best, (time.perf_counter() - start) / repeats)
             continue
-        gate = threading.Barrier(nthreads + 1)
+        gate, moments = threading.Barrier(nthreads), []
 
-        def work(tid: int, gate: threading.Barrier = gate) -> None:
+        def work(tid: int, gate: threading.Barrier = gate, moments: list = moments) -> None:
             os.sched_setaffinity(0, {cores[tid]})
             gate.wait()
+            start = time.perf_counter()
             run(*operands, tid, nthreads, repeats)
-            gate.wait()
+            moments.append((start, time.perf_counter()))
 
         workers = [threading.Thread(target=work, args=(tid,)) for tid in range(nthreads)]
         for worker in workers:
             worker.start()
-        gate.wait()
-        start = time.perf_counter()
-        gate.wait()
-        best = min(best, (time.perf_counter() - start) / repeats)
         for worker in workers:
             worker.join()
+        started, ended = (sorted(times) for times in zip(*moments, strict=True))
+        best = min(best, (ended[-1] - started[0]) / repeats)
     return best
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 BACKENDS = ("native", "numpy")
@@ -16,6 +16,7 @@ class CompileOptions:
     ``backend``: ``native`` or ``numpy`` (the interpreter).  ``threads``: at most this many; None
     lets the cost model and the machine decide.  ``features``: LLVM feature string for another
     vector width (None: this CPU), ``cpu`` its name.  ``checks``: any of ``nan``, ``bounds``.
+    ``profile`` counts the cycles of every kernel.
     """
 
     backend: str = "native"
@@ -30,7 +31,7 @@ class CompileOptions:
     features: str | None = None
     vector: str | None = None
     fuse: bool = True
-    extra: tuple[tuple[str, str], ...] = field(default=())
+    profile: bool = False
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:

@@ -37,7 +37,7 @@ def compile_native(
     schedule = run.run("order", order_groups, graph, groups, text=_format_schedule)
     loops = run.run("lower", lower_schedule, schedule, text=format_loop_program, level=4)
     arena = run.run("plan_memory", plan_memory, loops)
-    modules, table, scratch = run.run("emit", emit_native, loops, machine)
+    modules, table, scratch = run.run("emit", emit_native, loops, machine, options.profile)
     if options.debug >= 1:
         for name, seconds in run.seconds.items():
             print(f"{name:24s} {1e3 * seconds:8.2f} ms", file=sys.stderr)

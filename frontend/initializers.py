@@ -55,9 +55,9 @@ def gain_of(nonlinearity: str, a: float | None = None) -> float:
     return _GAINS[nonlinearity]
 
 
-def uniform(shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> np.ndarray:
-    """Return draws from U(low, high)."""
-    return _generator.uniform(low, high, shape)
+def uniform(shape: tuple[int, ...], a: float = 0.0, b: float = 1.0) -> np.ndarray:
+    """Return draws from U(a, b)."""
+    return _generator.uniform(a, b, shape)
 
 
 def normal(shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0) -> np.ndarray:

@@ -87,7 +87,7 @@ class NativeExecutable:
         ]
         self._position = position
         self._frames: dict[tuple[int, ...], _Frame] = {}
-        self._status = np.zeros(8, dtype=np.int64)
+        self._status = np.zeros(8 + len(artifact.loops.steps), dtype=np.int64)
         self._status_address = self._status.ctypes.data
         self._scratch: list[np.ndarray] = []
         self._meeting = aligned_bytes(64 * 8)
@@ -135,6 +135,14 @@ class NativeExecutable:
         if failed:
             self._report_failure()
         return results
+
+    def kernel_cycles(self) -> dict[str, int]:
+        """Return the cycles spent in each kernel so far, where compiled with ``profile``."""
+        cycles = self._status[8:].tolist()
+        return {
+            step.kernel: count
+            for step, count in zip(self.artifact.loops.steps, cycles, strict=True)
+        }
 
     def _make_frame(self, sizes: tuple[int, ...]) -> _Frame:
         bound = dict(zip(self.binder.symbols, sizes, strict=True))
@@ -190,5 +198,5 @@ class NativeExecutable:
     def _report_failure(self) -> None:
         site = self.artifact.loops.sites[int(self._status[0]) - 1]
         value = int(self._status[1])
-        self._status[:] = 0
+        self._status[:2] = 0
         raise IndexRangeError(locate(site.message.format(value=value), site.source))

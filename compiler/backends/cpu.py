@@ -27,6 +27,8 @@ from .vector_target import VectorTarget, vector_target
 
 ENTRY_TYPE = ir.FunctionType(I64, [POINTER, POINTER, I64, I64, POINTER, POINTER, POINTER])
 BARRIER_TYPE = ir.FunctionType(I64, [POINTER, I64, POINTER])
+#: Where in the status words a profiled program keeps the cycles of its steps.
+PROFILE_START = 8
 #: Spins of a waiting thread between two offers to yield the core.
 SPINS_BEFORE_YIELD = 4096
 
@@ -43,13 +45,16 @@ def source_fingerprint() -> str:
 
 
 def emit_native(
-    program: LoopProgram, machine: Machine
+    program: LoopProgram, machine: Machine, profile: bool = False
 ) -> tuple[tuple[ModuleSource, ...], tuple[str, ...], int]:
-    """Return the modules of ``program``, its pointer table, and each thread's scratch in bytes."""
-    emitter = _ModuleEmitter(program, machine)
+    """Return the modules of ``program``, its pointer table, and each thread's scratch in bytes.
+
+    With ``profile`` thread 0 adds the cycles of step ``i`` to ``status[PROFILE_START + i]``.
+    """
+    emitter = _ModuleEmitter(program, machine, profile)
     text = format_loop_program(program)
     base = f"{machine.triple} {machine.cpu} {machine.features} {machine.isa} {source_fingerprint()}"
-    key = hashlib.blake2b((base + "\n" + text).encode(), digest_size=20).hexdigest()
+    key = hashlib.blake2b(f"{base} {profile}\n{text}".encode(), digest_size=20).hexdigest()
     main = ModuleSource("program", key, emitter.text)
     families = []
     for dtype in sorted(
@@ -82,8 +87,9 @@ _CONTRACTION_SCRATCH = 4 << 20
 class _ModuleEmitter:
     """Emits one module; done at most once, and only where the object cache has none."""
 
-    def __init__(self, program: LoopProgram, machine: Machine) -> None:
+    def __init__(self, program: LoopProgram, machine: Machine, profile: bool) -> None:
         self.program = program
+        self.profile = profile
         self.machine = machine
         self.table = tuple(storage.name for storage in program.storage)
 
@@ -145,7 +151,8 @@ class _ModuleEmitter:
             if use.name not in loaded:
                 slot = b.gep(table, [I64(position[use.name])], source_etype=POINTER)
                 loaded[use.name] = b.load(slot, typ=POINTER, align=8)
-        for step in self.program.steps:
+        for number, step in enumerate(self.program.steps):
+            started = self.cycles(b) if self.profile else None
             kernel, callee = kernels[step.kernel]
             if step.barrier:
                 failed = b.call(barrier, [meeting, nthreads, status])
@@ -154,9 +161,20 @@ class _ModuleEmitter:
                 b.position_at_end(going)
             arguments = [loaded[use.name] for use in kernel.buffers]
             b.call(callee, [*arguments, *extents, tid, nthreads, scratch, status])
+            if started is not None:
+                with b.if_then(b.icmp_signed("==", tid, I64(0))):
+                    spent = b.sub(self.cycles(b), started)
+                    place = b.gep(status, [I64(PROFILE_START + number)], source_etype=I64)
+                    b.store(b.add(b.load(place, typ=I64, align=8), spent), place, align=8)
         b.branch(stop)
         b.position_at_end(stop)
         b.ret(b.call(barrier, [meeting, nthreads, status]))
+
+
+    def cycles(self, b: ir.IRBuilder) -> ir.Value:
+        name = "llvm.readcyclecounter"
+        kind = ir.FunctionType(I64, [])
+        return b.call(b.module.globals.get(name) or ir.Function(b.module, kind, name), [])
 
 
 def emit_barrier(module: ir.Module) -> ir.Function:

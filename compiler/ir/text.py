@@ -4,7 +4,8 @@
     node     = '%'number '=' op '(' { '%'number } ')' { field '=' value } ':' type [ '@' source ]
     output   = 'output' name '=' '%'number
     update   = 'update' '%'number '=' '%'number
-    require  = 'require' '%'number 'low' '=' dim 'high' '=' dim [ 'ignore' '=' number ] text [ '@' source ]
+    require  = 'require' '%'number 'low' '=' dim 'high' '=' dim [ 'ignore' '=' number ]
+               text [ '@' source ]
 
 ``op`` is a primitive's name, or an elementary function's for a `Map` of one.  `_FIELDS` lists the
 fields of every primitive and the codec of each; `_CODECS` says how a codec prints and reads.

@@ -28,7 +28,8 @@ def verify_program(program: Program) -> None:
 
     Checked: the graph is acyclic and hash-consed; every type is what inference gives; operators
     keep their invariants; outputs, inputs and states have one meaning per name or key; updates
-    replace a state by a value of its type, once; requirements are on inputs; every symbolic size is told by some input.
+    replace a state by a value of its type, once; requirements are on inputs; every symbolic size is
+    told by some input.
     """
     order = _order_without_cycles(program)
     for node in order:

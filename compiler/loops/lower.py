@@ -15,6 +15,7 @@ from ..errors import VerificationError
 from ..ir import ops
 from ..ir.dims import SymbolicDim, product, symbols
 from ..ir.graph import Node, scalar_value
+from ..ir.scalars import COSTLY
 from ..ir.types import ITEM_BYTES
 from ..schedule.plan import KernelGroup, Schedule, ScheduledGroup
 from .access import offset_of, pointwise_index, split_linear
@@ -45,13 +46,6 @@ from .ir import (
     walk,
 )
 from .tiling import arrange_loops
-
-#: Functions that cost more than reading a stored value back.
-COSTLY = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
-    " sigmoid softplus erf erfc lgamma digamma trigamma pow atan2 div reciprocal sqrt rsqrt cbrt"
-    " floordiv mod".split()
-)
 
 @dataclass
 class _Sites:

@@ -8,7 +8,8 @@ kernel.  Any other access (slice, pad, concat, gather, a real reshape) needs the
 from __future__ import annotations
 
 from ..ir import ops
-from ..ir.graph import Node
+from ..ir.graph import Node, Program
+from ..ir.scalars import COSTLY
 
 #: Axis of a source -> axis of the reader, None where the source's axis has size 1.
 AxisMap = tuple[int | None, ...]
@@ -16,6 +17,8 @@ AxisMap = tuple[int | None, ...]
 LEAVES = (ops.Input, ops.State, ops.Constant)
 #: Read element by element from whatever they are made of, wherever they are used.
 FREE = (ops.Extent, ops.Iota, ops.RandomBits, ops.Slice, ops.Pad, ops.Flip, ops.Concat)
+#: A function of leaves with more operations than this gets a kernel of its own.
+FREE_LIMIT = 8
 POINTWISE_VIEWS = (ops.Broadcast, ops.Transpose, ops.Reshape)
 
 
@@ -71,11 +74,103 @@ def peel(node: Node, axes: AxisMap) -> tuple[Node, AxisMap]:
     return node, axes
 
 
-def pointwise_reads(node: Node) -> list[tuple[Node, AxisMap]]:
-    """Return the sources that ``node`` reads element by element, with their axis maps.
+class Access:
+    """What the nodes of one program read, and which of them are computed by kernels.
 
-    A reduction reads its source over the source's own axes.
+    *Free* nodes are computed wherever they are used, from what they are made of: index arithmetic,
+    views that only move an index, and cheap elementwise functions of leaves (a label's comparison, a
+    moment times its decay).  ``stored`` are the free nodes that some reader needs as an array.
     """
+
+    def __init__(self, program: Program) -> None:
+        self.nodes = program.nodes()
+        self.free = self._find_free()
+        self.stored = self._find_stored()
+
+    def _find_free(self) -> frozenset[Node]:
+        weight: dict[Node, int] = {}
+        for node in self.nodes:
+            if isinstance(node.op, FREE):
+                weight[node] = 0
+            elif isinstance(node.op, (ops.Map, ops.Cast)) and node.op.name not in COSTLY:
+                total = 1
+                for x in node.inputs:
+                    source, _ = peel(x, identity_axes(x))
+                    if source in weight:
+                        total += weight[source]
+                    elif not isinstance(source.op, LEAVES):
+                        total = FREE_LIMIT + 1
+                if total <= FREE_LIMIT:
+                    weight[node] = total
+        return frozenset(weight)
+
+    def _find_stored(self) -> frozenset[Node]:
+        readers = [
+            n
+            for n in self.nodes
+            if isinstance(n.op, (ops.Contract, ops.ScatterAdd, ops.Gather)) or is_alias(n)
+        ]
+        sources = {source for node in readers for source in memory_reads(node)}
+        return frozenset(node for node in sources if node in self.free)
+
+    def is_computed(self, node: Node) -> bool:
+        """Whether a kernel computes the node (it is no leaf, view or free node)."""
+        if node in self.free:
+            return node in self.stored
+        return not isinstance(node.op, (*LEAVES, *POINTWISE_VIEWS))
+
+    def pointwise_reads(self, node: Node) -> list[tuple[Node, AxisMap]]:
+        """Return the sources that ``node`` reads element by element, with their axis maps.
+
+        Cheap functions of leaves are looked through, to the leaves.  A reduction reads its source
+        over the source's own axes.
+        """
+        found: list[tuple[Node, AxisMap]] = []
+        pending = direct_reads(node)
+        while pending:
+            source, axes = pending.pop(0)
+            through = source in self.free and source not in self.stored
+            if through and isinstance(source.op, (ops.Map, ops.Cast)):
+                for inner, mapping in direct_reads(source):
+                    composed = tuple(None if a is None else axes[a] for a in mapping)
+                    pending.append((inner, composed))
+            else:
+                found.append((source, axes))
+        return found
+
+    def _sources(self, node: Node) -> list[tuple[Node, bool]]:
+        """Return every kernel-computed node or leaf that ``node`` reads, and whether pointwise."""
+        found: list[tuple[Node, bool]] = []
+        edges = [(source, True) for source, _ in self.pointwise_reads(node)]
+        edges += [(source, False) for source in memory_reads(node)]
+        while edges:
+            source, direct = edges.pop()
+            if isinstance(source.op, LEAVES) or (source is not node and self.is_computed(source)):
+                found.append((source, direct))
+            else:
+                for x in source.inputs:
+                    edges.append((peel(x, identity_axes(x))[0], False))
+        return found
+
+    def kernel_sources(self, node: Node) -> dict[Node, bool]:
+        """Return the kernel-computed nodes that ``node`` reads: True where only ever pointwise."""
+        found: dict[Node, bool] = {}
+        for source, direct in self._sources(node):
+            if not isinstance(source.op, LEAVES):
+                found[source] = found.get(source, True) and direct
+        return found
+
+    def leaf_reads(self, node: Node) -> dict[Node, bool]:
+        """Return the leaves that computing ``node`` reads: True where only ever pointwise."""
+        found = {node: True} if isinstance(node.op, LEAVES) else {}
+        for source, direct in self._sources(node):
+            if isinstance(source.op, LEAVES):
+                found[source] = found.get(source, True) and direct
+        return found
+
+
+def direct_reads(node: Node) -> list[tuple[Node, AxisMap]]:
+    """Return the sources behind the pointwise views that ``node`` reads element by element."""
     if isinstance(node.op, (ops.Map, ops.Cast)):
         rank = node.type.rank
         return [peel(x, aligned_axes(x, rank)) for x in node.inputs]
@@ -96,39 +191,6 @@ def memory_reads(node: Node) -> list[Node]:
             return [node.inputs[0]] if is_alias(node) else []
         case _:
             return [peel(x, identity_axes(x))[0] for x in node.inputs]
-
-
-def is_computed(node: Node, stored: frozenset[Node]) -> bool:
-    """Whether a kernel computes the node into memory or registers (``stored``: see below)."""
-    if isinstance(node.op, FREE):
-        return node in stored
-    return not isinstance(node.op, (*LEAVES, *POINTWISE_VIEWS))
-
-
-def stored_free_nodes(nodes: list[Node]) -> frozenset[Node]:
-    """Return the free nodes that some reader can only use as an array in memory."""
-    readers = [
-        n
-        for n in nodes
-        if isinstance(n.op, (ops.Contract, ops.ScatterAdd, ops.Gather)) or is_alias(n)
-    ]
-    sources = {source for node in readers for source in memory_reads(node)}
-    return frozenset(node for node in sources if isinstance(node.op, FREE))
-
-
-def kernel_sources(node: Node, stored: frozenset[Node]) -> dict[Node, bool]:
-    """Return the kernel-computed nodes that ``node`` reads: True where only ever pointwise."""
-    found: dict[Node, bool] = {}
-    edges = [(source, True) for source, _ in pointwise_reads(node)]
-    edges += [(source, False) for source in memory_reads(node)]
-    while edges:
-        source, direct = edges.pop()
-        if source is not node and is_computed(source, stored):
-            found[source] = found.get(source, True) and direct
-        elif not isinstance(source.op, LEAVES):
-            for x in source.inputs:
-                edges.append((peel(x, identity_axes(x))[0], False))
-    return found
 
 
 def strip_aliases(node: Node) -> Node:

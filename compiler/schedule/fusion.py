@@ -16,14 +16,7 @@ from ..ir import ops
 from ..ir.dims import product
 from ..ir.graph import Node, Program
 from ..ir.types import Dim
-from .access import (
-    AxisMap,
-    is_computed,
-    kernel_sources,
-    pointwise_reads,
-    stored_free_nodes,
-    strip_aliases,
-)
+from .access import Access, AxisMap, direct_reads, strip_aliases
 from .plan import KernelGroup
 
 #: A reduction to nothing runs on one thread; above this many elements it reads stored values
@@ -36,7 +29,8 @@ Explain = Callable[[str], None]
 class _Grouping:
     """Groups under construction, with the groups each depends on as a bit mask."""
 
-    def __init__(self, explain: Explain) -> None:
+    def __init__(self, access: Access, explain: Explain) -> None:
+        self.access = access
         self.groups: list[KernelGroup] = []
         self.ancestors: list[int] = []
         self.group_of: dict[Node, int] = {}
@@ -90,10 +84,10 @@ def compact_axes(node: Node) -> tuple[list[Dim], AxisMap]:
     return domain, tuple(axes)
 
 
-def _axes_in_group(group: KernelGroup, node: Node) -> AxisMap | None:
+def _axes_in_group(access: Access, group: KernelGroup, node: Node) -> AxisMap | None:
     """Return the group axes of an elementwise ``node``, or None where it does not fit."""
     axes: list[int | None] = [None] * node.type.rank
-    for source, mapping in pointwise_reads(node):
+    for source, mapping in access.pointwise_reads(node):
         known = group.axes.get(source)
         if known is None:
             continue
@@ -120,12 +114,14 @@ def _axes_in_group(group: KernelGroup, node: Node) -> AxisMap | None:
     return tuple(axes)
 
 
-def _extension(group: KernelGroup, node: Node) -> tuple[list[Dim], AxisMap] | None:
+def _extension(
+    access: Access, group: KernelGroup, node: Node
+) -> tuple[list[Dim], AxisMap] | None:
     """Return a larger domain in which a row-level group also holds ``node``, one axis wider."""
     if group.inner or not group.domain or group.anchor is not None:
         return None
     axes: list[int | None] = [None] * node.type.rank
-    for source, mapping in pointwise_reads(node):
+    for source, mapping in access.pointwise_reads(node):
         known = group.axes.get(source)
         if known is None:
             continue
@@ -149,16 +145,16 @@ def _join_elementwise(state: _Grouping, node: Node) -> bool:
             continue
         if group.anchor is not None:
             if isinstance(group.anchor.op, ops.Contract):
-                axes = _axes_in_group(group, node)
+                axes = _axes_in_group(state.access, group, node)
                 if axes is not None and len(set(axes) - {None}) == len(group.domain):
                     state.add(group, node, axes)
                     return True
             continue
-        axes = _axes_in_group(group, node)
+        axes = _axes_in_group(state.access, group, node)
         if axes is not None:
             state.add(group, node, axes)
             return True
-        extension = _extension(group, node)
+        extension = _extension(state.access, group, node)
         if extension is not None and group.members and _is_row_group(group):
             group.domain, axes = extension
             group.inner = frozenset({len(group.domain) - 1})
@@ -172,7 +168,7 @@ def _is_row_group(group: KernelGroup) -> bool:
 
 
 def _join_reduction(state: _Grouping, node: Node) -> bool:
-    ((source, mapping),) = pointwise_reads(node)
+    ((source, mapping),) = direct_reads(node)
     number = state.group_of.get(source)
     if number is None:
         return False
@@ -218,13 +214,12 @@ def _open_reduction(state: _Grouping, node: Node) -> None:
 
 def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGroup]:
     """Return the kernel groups of ``program``; every computed node is a member of exactly one."""
-    state = _Grouping(explain)
-    nodes = program.nodes()
-    stored = stored_free_nodes(nodes)
-    for node in nodes:
-        if not is_computed(node, stored):
+    access = Access(program)
+    state = _Grouping(access, explain)
+    for node in access.nodes:
+        if not access.is_computed(node):
             continue
-        state.sources[node] = kernel_sources(node, stored)
+        state.sources[node] = access.kernel_sources(node)
         match node.op:
             case ops.Map() | ops.Cast():
                 if not (fuse and _join_elementwise(state, node)):
@@ -238,6 +233,6 @@ def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGr
                 state.open(node, *compact_axes(node))
     for root in map(strip_aliases, program.roots):
         if root not in state.group_of:
-            state.sources[root] = kernel_sources(root, stored)
+            state.sources[root] = access.kernel_sources(root)
             state.open(root, *compact_axes(root))
     return state.groups

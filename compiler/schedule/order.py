@@ -10,43 +10,15 @@ from __future__ import annotations
 from ..analysis.scheduling import lexicographical_order
 from ..ir import ops
 from ..ir.graph import Node, Program
-from .access import (
-    LEAVES,
-    identity_axes,
-    is_computed,
-    is_small_constant,
-    kernel_sources,
-    memory_reads,
-    peel,
-    pointwise_reads,
-    stored_free_nodes,
-    strip_aliases,
-)
+from .access import LEAVES, Access, is_small_constant, memory_reads, strip_aliases
 from .fusion import compact_axes
 from .plan import BufferPlan, KernelGroup, Schedule, ScheduledGroup
-
-
-def leaf_reads(node: Node, stored: frozenset[Node]) -> dict[Node, bool]:
-    """Return the leaves that computing ``node`` reads: True where only ever pointwise."""
-    found: dict[Node, bool] = {}
-    edges = [(source, True) for source, _ in pointwise_reads(node)]
-    edges += [(source, False) for source in memory_reads(node)]
-    if isinstance(node.op, LEAVES):
-        edges.append((node, True))
-    while edges:
-        source, direct = edges.pop()
-        if isinstance(source.op, LEAVES):
-            found[source] = found.get(source, True) and direct
-        elif source is not node and not is_computed(source, stored):
-            for x in source.inputs:
-                edges.append((peel(x, identity_axes(x))[0], False))
-    return found
 
 
 class _Reads:
     """What every group reads from memory: leaves, and values of other groups."""
 
-    def __init__(self, groups: list[KernelGroup], stored: frozenset[Node]) -> None:
+    def __init__(self, groups: list[KernelGroup], access: Access) -> None:
         self.leaves: list[dict[Node, bool]] = []
         self.values: list[set[Node]] = []
         for group in groups:
@@ -54,15 +26,19 @@ class _Reads:
             values: set[Node] = set()
             members = set(group.members)
             for node in group.members:
-                for leaf, pointwise in leaf_reads(node, stored).items():
+                for leaf, pointwise in access.leaf_reads(node).items():
                     leaves[leaf] = leaves.get(leaf, True) and pointwise
-                values |= set(kernel_sources(node, stored)) - members
+                values |= set(access.kernel_sources(node)) - members
             self.leaves.append(leaves)
             self.values.append(values)
 
 
 def _plan_updates(
-    program: Program, groups: list[KernelGroup], group_of: dict[Node, int], reads: _Reads
+    program: Program,
+    groups: list[KernelGroup],
+    group_of: dict[Node, int],
+    reads: _Reads,
+    access: Access,
 ) -> tuple[dict[Node, list[Node]], list[Node], list[tuple[int, int]]]:
     """Return in-place stores (value -> states), states updated by copy, and added order edges."""
     edges = [
@@ -82,7 +58,7 @@ def _plan_updates(
         group = groups[writer]
         own = reads.leaves[writer].get(state, True)
         same_index = own and value.shape == state.shape and group.axes[value] == _axes_of_leaf(
-            group, state, value
+            group, state, value, access
         )
         movable = not any(reach.path(writer, reader) for reader in readers)
         if movable and same_index and value not in readers_elsewhere:
@@ -96,12 +72,12 @@ def _plan_updates(
 
 
 def _axes_of_leaf(
-    group: KernelGroup, leaf: Node, value: Node
+    group: KernelGroup, leaf: Node, value: Node, access: Access
 ) -> tuple[int | None, ...] | None:
     """Return the group axes over which every member reads ``leaf``, or None where they differ."""
     found: set[tuple[int | None, ...]] = set()
     for member in group.members:
-        for source, mapping in pointwise_reads(member):
+        for source, mapping in access.pointwise_reads(member):
             if source is leaf:
                 known = group.axes[member]
                 if isinstance(member.op, ops.Reduce):
@@ -133,10 +109,10 @@ class _Reachability:
 
 def order_groups(program: Program, groups: list[KernelGroup]) -> Schedule:
     """Return the schedule of ``groups``."""
-    stored = stored_free_nodes(program.nodes())
+    access = Access(program)
     group_of = {node: group.number for group in groups for node in group.members}
-    reads = _Reads(groups, stored)
-    in_place, copied, extra = _plan_updates(program, groups, group_of, reads)
+    reads = _Reads(groups, access)
+    in_place, copied, extra = _plan_updates(program, groups, group_of, reads, access)
     update_of = dict(program.updates)
 
     first_copy = len(groups)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from backends import BACKENDS, executable
 from cases import Case, M, N, all_cases, program, sample, tensor
 from closeness import Tolerance, assert_close
 from gradients import pull_back, random_like
@@ -11,10 +12,8 @@ from gradients import pull_back, random_like
 from chainrule.compiler.errors import IndexRangeError, InputError, InputTypeError, SourceLine
 from chainrule.compiler.ir import ops
 from chainrule.compiler.ir.graph import Program, apply, make
-from chainrule.compiler.options import CompileOptions
 from chainrule.runtime.interpreter import Interpreter, run_program
 
-BACKENDS = ("numpy", "native")
 CASES = all_cases()
 SMOOTH = [case for case in CASES if case.differentiate]
 # Reordered sums, contracted products and other roundings of the derivative's factors.
@@ -22,14 +21,6 @@ GRADIENT_SLACK = {
     "float32": Tolerance(ulps=16, relative=1e-5),
     "float64": Tolerance(ulps=16, relative=1e-13),
 }
-
-
-def executable(program: Program, backend: str, states=None, **options):
-    """Return ``program`` compiled for ``backend``; verification is on, the object cache is off."""
-    from chainrule.runtime.executable import Executable
-
-    held = {node: np.array(array) for node, array in (states or {}).items()}
-    return Executable(program, CompileOptions(backend=backend, verify=True, **options), held)
 
 
 def magnitudes(case: Case, call, states) -> dict[str, np.ndarray] | None:

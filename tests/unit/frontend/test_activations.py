@@ -75,8 +75,9 @@ def test_modules_agree_with_torch(name: str, arguments: dict, x: np.ndarray, dif
     cotangent, second = rng.normal(size=output.shape), rng.normal(size=x.shape)
     value, (first,), (again,) = differentiate(output, [leaf], cotangent, [second])
     expected = torch_derivatives(theirs, x, cotangent, second)
-    np.testing.assert_allclose(value, expected[0].detach(), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(first, expected[1].detach(), rtol=1e-9, atol=1e-12)
+    rtol = 1e-7 if name == "Hardsigmoid" else 1e-9  # PyTorch's sixth is a float32
+    np.testing.assert_allclose(value, expected[0].detach(), rtol=rtol, atol=1e-12)
+    np.testing.assert_allclose(first, expected[1].detach(), rtol=rtol, atol=1e-12)
     if x is RANDOM or name in SMOOTH:
         np.testing.assert_allclose(again, expected[2], rtol=1e-8, atol=1e-10)
 

@@ -43,7 +43,7 @@ class Stepper:
         updates = self.optimizer.updates(self.params, grads)
         self.variables = [state for state, _ in updates]
         self.program = Program(
-            (("step", self.optimizer.step_count.node),),
+            (("step", updates[-1][1].node),),
             tuple((state.node, value.node) for state, value in updates),
         )
         options = CompileOptions(backend=backend, training=True)
