@@ -16,7 +16,7 @@ from .options import CompileOptions
 from .passes import PassRunner
 from .rewrites.algebraic import simplify_algebra
 from .rewrites.canonicalize import canonicalize
-from .rewrites.folding import fold_constants, specialize_mode
+from .rewrites.folding import drop_idle_updates, fold_constants, specialize_mode
 from .rewrites.stability import stabilize
 
 
@@ -40,4 +40,5 @@ def optimize_graph(program: Program, options: CompileOptions, runner: PassRunner
     stage("simplify_algebra", simplify_algebra, fired)
     stage("fold_again", fold_constants, fired)
     stage("canonicalize_again", canonicalize, fired)
+    stage("drop_idle_updates", drop_idle_updates)
     return program

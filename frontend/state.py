@@ -134,6 +134,12 @@ class Variable(Tensor):
         """Return a copy of the value."""
         return self._storage.array.copy()
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Variable:
+        """Return a new variable of the same value, so that a copied model has its own."""
+        copy = Variable(self.value, self.name, self.role, self.trainable)
+        memo[id(self)] = copy
+        return copy
+
     def __repr__(self) -> str:
         return f"Variable({self.name}, {self.role}, {self.node.type})"
 

@@ -21,7 +21,7 @@ def build_training_program(
     outputs: Mapping[str, Tensor] | None = None,
     params: Sequence[Variable] | None = None,
 ) -> tuple[Program, list[Variable]]:
-    """Return one step of training as a program, and the variables of its states.
+    """Return one step of training as a program, and the variables of its states, oldest first.
 
     The graph is made numerically stable before it is differentiated.
 
@@ -63,7 +63,7 @@ def build_training_program(
             raise GraphError(f"{state.name!r} is updated by the model and by the optimizer")
         changed[state.node] = value.node
     program = replace(forward, updates=tuple(changed.items()))
-    return program, [variable_of(node) for node in program.states()]
+    return program, [variable_of(node) for node in sorted(program.states(), key=_age)]
 
 
 def build_forward_program(outputs: Mapping[str, Tensor], name: str) -> Program:

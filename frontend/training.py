@@ -81,12 +81,13 @@ class TrainingProgram:
         self.epoch = self.steps = self.batch = 0
         self.stop_training = False
         self.history = History()
-        #: Sums of the epoch in progress, and states of callbacks that a checkpoint held.
+        #: Sums of the epoch in progress; then what drives the latest `fit`, by name, and the states
+        #: that a checkpoint holds for those of the next one.
         self.sums: dict[str, Any] = {}
         self.callback_states: dict[str, dict[str, Any]] = {}
         self.schedules: list[Schedule] = []
         self.schedule_states: dict[str, dict[str, Any]] = {}
-        self._callbacks: dict[str, Callback] = {}
+        self.callbacks: dict[str, Callback] = {}
         self._build()
 
     def _build(self) -> None:
@@ -100,7 +101,7 @@ class TrainingProgram:
         self._statistic_names = tuple(statistics)
         self._inputs = inputs_of(self.program)
         self.input_names = tuple(self._inputs)
-        self._execute = self._compile(self.program, training=True)
+        self.executable = self._compile(self.program, training=True)
         schedule = self.optimizer.schedule
         self._step_schedule = schedule if schedule and schedule.interval == "step" else None
 
@@ -131,7 +132,7 @@ class TrainingProgram:
         InputError, InputTypeError
             The arrays do not fit the inputs.
         """
-        result: dict[str, Any] = self._execute(arrays)
+        result: dict[str, Any] = self.executable(arrays)
         self.steps += 1
         if self._step_schedule is not None:
             self._step_schedule.step()
@@ -212,7 +213,8 @@ class TrainingProgram:
             self.batch, self.sums, total_epochs = 0, {}, self.epoch + epochs
         seed = self.seed if seed is None else seed
         training, held_out = self._split(data, validation_split)
-        validation = held_out if validation_data is None else validation_data
+        held_out = held_out if validation_data is None else validation_data
+        validation = None if held_out is None else self._evaluation_source(held_out, batch_size)
         source = self._source(training, batch_size, shuffle, seed, drop_last)
         schedules, others = self._sort_callbacks(callbacks)
         self.history, self.stop_training = History(), False
@@ -227,7 +229,7 @@ class TrainingProgram:
                         callback.on_epoch_begin(self, self.epoch)
                     finished = self._train_epoch(source, schedules, others, progress, interrupt)
                     if finished:
-                        self._end_epoch(validation, batch_size, schedules, others, progress)
+                        self._end_epoch(validation, schedules, others, progress, interrupt)
                     interrupt.raise_pending()
             except KeyboardInterrupt:
                 self.history.interrupted = True
@@ -235,7 +237,6 @@ class TrainingProgram:
                 progress.close()
                 for callback in others:
                     callback.on_train_end(self)
-                self._callbacks = {}
         return self.history
 
     def _train_epoch(
@@ -249,7 +250,7 @@ class TrainingProgram:
         """Train from batch ``self.batch`` to the end of the epoch; False where it was stopped."""
         watching = [c for c in callbacks if _overrides(c, "on_batch_end")]
         stepped = [s for s in schedules if s.interval == "step" and s is not self._step_schedule]
-        execute, names, advance = self._execute, self._statistic_names, progress.advance
+        execute, names, advance = self.executable, self._statistic_names, progress.advance
         sums = self.sums = self.sums or _zero_sums(names)
         for arrays, size in source.epoch(self.epoch, self.batch):
             result = execute(arrays)
@@ -277,18 +278,16 @@ class TrainingProgram:
 
     def _end_epoch(
         self,
-        validation: object,
-        batch_size: int | None,
+        validation: Source | None,
         schedules: list[Schedule],
         callbacks: list[Callback],
         progress: Any,
+        interrupt: DeferredInterrupt,
     ) -> None:
         logs, samples = self._measured(self.sums), int(self.sums["samples"])
         if validation is not None:
-            logs |= {
-                f"val_{name}": value
-                for name, value in self.evaluate(validation, batch_size).items()
-            }
+            held_out = self._evaluate_source(validation, interrupt)
+            logs |= {f"val_{name}": value for name, value in held_out.items()}
         if schedules:
             logs["lr"] = self.optimizer.lr
         epoch = self.epoch
@@ -335,8 +334,8 @@ class TrainingProgram:
             schedules.insert(0, own)
         others = [c for c in callbacks if not isinstance(c, Schedule)]
         others.sort(key=lambda c: isinstance(c, Checkpoint))
-        self._callbacks = {f"{i}.{type(c).__name__}": c for i, c in enumerate(others)}
-        for name, callback in self._callbacks.items():
+        self.callbacks = {f"{i}.{type(c).__name__}": c for i, c in enumerate(others)}
+        for name, callback in self.callbacks.items():
             if name in self.callback_states:
                 callback.load_state_dict(self.callback_states.pop(name))
         self.schedules = schedules
@@ -380,20 +379,32 @@ class TrainingProgram:
         The loss is the mean over the batches, weighted by their sizes; metrics do not depend on the
         batches.  ``data`` is as for `fit`.
         """
-        execute, names = self._inference_program({"loss": self.loss, **self._statistics()})
-        sums = _zero_sums(self._statistic_names)
+        return self._evaluate_source(self._evaluation_source(data, batch_size))
+
+    def _evaluation_source(self, data: object, batch_size: int | None) -> Source:
         arrays = as_named_arrays(data, self.input_names)
         if arrays is None:
-            source: Source = IterableSource(data, self.input_names)
-        else:
-            inputs = {name: self._inputs[name] for name in names}
-            source = ArraySource(cut_batches(arrays, inputs, self._inputs, batch_size, 256))
+            return IterableSource(data, self.input_names)
+        _, names = self._evaluation_program()
+        inputs = {name: self._inputs[name] for name in names}
+        return ArraySource(cut_batches(arrays, inputs, self._inputs, batch_size, 256))
+
+    def _evaluation_program(self) -> tuple[Executable, tuple[str, ...]]:
+        return self._inference_program({"loss": self.loss, **self._statistics()})
+
+    def _evaluate_source(
+        self, source: Source, interrupt: DeferredInterrupt | None = None
+    ) -> dict[str, float]:
+        execute, names = self._evaluation_program()
+        sums = _zero_sums(self._statistic_names)
         for batch, size in source.epoch(0, 0):
             result = execute({name: batch[name] for name in names if name in batch})
             sums["loss"] += float(result["loss"]) * size
             sums["samples"] += size
             for name in self._statistic_names:
                 sums[name] = sums[name] + result[name]
+            if interrupt is not None:
+                interrupt.raise_pending()
         if not sums["samples"]:
             raise InputError("the data gave no batch to evaluate")
         return self._measured(sums)
@@ -442,8 +453,6 @@ class TrainingProgram:
         It holds parameters, buffers, optimizer slots, random states, the position of every schedule
         and callback, the epoch and the step: a training that goes on from it gives the same bits.
         """
-        for name, callback in self._callbacks.items():
-            self.callback_states[name] = callback.state_dict()
         save_training(self, path)
 
     def load(self, path: str | PathLike[str]) -> None:

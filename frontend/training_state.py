@@ -12,6 +12,7 @@ import numpy as np
 from ..compiler.errors import CheckpointError
 from ..compiler.ir import ops
 from ..runtime.checkpoint import check_compatible, load_arrays, save_arrays
+from .callbacks import Callback
 from .optimizer import Optimizer
 from .schedules import Schedule
 from .state import Variable
@@ -30,6 +31,7 @@ class Training(Protocol):
     steps: int
     seed: int
     sums: dict[str, Any]
+    callbacks: dict[str, Callback]
     callback_states: dict[str, dict[str, Any]]
     schedules: list[Schedule]
     schedule_states: dict[str, dict[str, Any]]
@@ -63,7 +65,8 @@ def save_training(training: Training, path: str | PathLike[str]) -> None:
     """Write a training to ``path``, atomically."""
     arrays = {name: v.value for name, v in name_states(training.states).items()}
     callbacks: dict[str, dict[str, Any]] = {}
-    for key, state in training.callback_states.items():
+    present = {key: callback.state_dict() for key, callback in training.callbacks.items()}
+    for key, state in {**training.callback_states, **present}.items():
         callbacks[key] = {}
         for name, value in state.items():
             if isinstance(value, np.ndarray):
@@ -115,6 +118,7 @@ def load_training(training: Training, path: str | PathLike[str]) -> None:
         name: np.asarray(value) if isinstance(value, list) else value
         for name, value in position["sums"].items()
     }
+    training.callbacks = {}
     training.callback_states = {
         key: state | _arrays_of(arrays, f"{_CALLBACK}{key}/")
         for key, state in position["callbacks"].items()

@@ -66,7 +66,11 @@ class NativeExecutable:
         self.binder = InputBinder([(n.op.label, n.type, n.source) for n in inputs])
         storage = {s.name: s for s in artifact.loops.storage}
         position = {name: number for number, name in enumerate(artifact.table)}
-        self._input_slots = tuple(position[artifact.homes[node]] for node in inputs)
+        unused = len(artifact.table)
+        self._input_slots = tuple(
+            position[artifact.homes[node]] if node in artifact.homes else unused
+            for node in inputs
+        )
         self._symbols = artifact.loops.symbols
         self._order = tuple(self.binder.symbols.index(name) for name in self._symbols)
         self._constants = {
@@ -151,7 +155,7 @@ class NativeExecutable:
                 raise InputError(axis.message)
         offsets, total = place_slots(self.artifact.arena, bound)
         arena = aligned_bytes(total)
-        table = np.zeros(max(len(self.artifact.table), 1), dtype=np.uint64)
+        table = np.zeros(len(self.artifact.table) + 1, dtype=np.uint64)
         base = arena.ctypes.data
         for name, offset in offsets.items():
             table[self._position[name]] = base + offset

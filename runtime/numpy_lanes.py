@@ -39,7 +39,8 @@ class NumpyLanes(Lanes):
     """Float lanes of `dtype` as NumPy arrays; constants are zero-dimensional.
 
     `fma` rounds once, by exact arithmetic, except that a float64 result in the subnormal range may
-    be rounded twice. Overflow and invalid operations follow `np.errstate`; `evaluate_math` silences it.
+    be rounded twice. Overflow and invalid operations follow `np.errstate`; `evaluate_math` silences
+    it.
     """
 
     def __init__(self, dtype: str) -> None:
@@ -194,7 +195,8 @@ class NumpyLanes(Lanes):
         return np.asarray(table, self.float_type)[index]
 
     def scale(self, x: Array, n: Array) -> Array:
-        # Beyond 5000 every finite float is zero or infinite; the clip keeps the cast to int32 defined.
+        # Beyond 5000 every finite float is zero or infinite; the clip keeps the cast to int32
+        # defined.
         return np.ldexp(x, np.clip(np.nan_to_num(n), -5000.0, 5000.0).astype(np.int32))
 
     def copysign(self, magnitude: Array, sign: Array) -> Array:
@@ -245,7 +247,7 @@ def _fma_float64(a: Array, b: Array, c: Array) -> Array:
     v_high, v_low = _two_sum(product_high, t_high)
     exact = np.ldexp(v_high + _add_to_odd(t_low, v_low), exponent)
     plain = a * b + c
-    # An addend 2**900 times larger or smaller than the product leaves nothing to correct, and zeros,
-    # infinities and NaN are the plain operation's.
+    # An addend 2**900 times larger or smaller than the product leaves nothing to correct, and
+    # zeros, infinities and NaN are the plain operation's.
     ordinary = np.isfinite(plain) & (mantissa_a * mantissa_b != 0) & (np.abs(aligned) < 2.0**900)
     return np.where(ordinary & np.isfinite(exact), exact, plain)

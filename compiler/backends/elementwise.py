@@ -171,11 +171,15 @@ def _float_mod(m: LlvmLanes, a: ir.Value, b: ir.Value) -> ir.Value:
 
 
 def _float_floordiv(m: LlvmLanes, a: ir.Value, b: ir.Value) -> ir.Value:
-    zero = m.const(0.0)
-    quotient = m.div(m.sub(a, _float_mod(m, a, b)), b)
+    """Quotient rounded down, made from the remainder so that it is exact (as NumPy has it)."""
+    zero, one = m.const(0.0), m.const(1.0)
+    r = m.builder.frem(a, b)
+    quotient = m.div(m.sub(a, r), b)
+    wrong_sign = m.mand(m.ne(r, zero), m.mxor(m.lt(r, zero), m.lt(b, zero)))
+    quotient = m.select(wrong_sign, m.sub(quotient, one), quotient)
     rounded = m.floor(quotient)
     far = m.gt(m.sub(quotient, rounded), m.const(0.5))
-    nearest = m.select(far, m.add(rounded, m.const(1.0)), rounded)
+    nearest = m.select(far, m.add(rounded, one), rounded)
     whole = m.select(m.eq(quotient, zero), m.copysign(zero, m.div(a, b)), nearest)
     return m.select(m.eq(b, zero), m.div(a, b), whole)
 

@@ -18,7 +18,8 @@ Value = Any
 
 @dataclass(frozen=True)
 class LaneFeatures:
-    """The instructions that change which lane code is emitted. Wrong flags cost speed or fail to select.
+    """The instructions that change which lane code is emitted. Wrong flags cost speed or fail to
+    select.
 
     `fma`: fused multiply-add. `round`: vector rounding (SSE4.1, NEON). `avx2`: 256-bit permutes.
     `avx512`: AVX-512 F, DQ and VL.
@@ -31,7 +32,9 @@ class LaneFeatures:
 
     @classmethod
     def parse(cls, features: str, triple: str = "x86_64") -> LaneFeatures:
-        """Read an LLVM feature string such as "+avx2,+fma,-avx512f"; AArch64 has fma and rounding always."""
+        """Read an LLVM feature string such as "+avx2,+fma,-avx512f"; AArch64 has fma and
+        rounding always.
+        """
         if triple.startswith(("aarch64", "arm64")):
             return cls(fma=True, round=True)
         state: dict[str, bool] = {}
@@ -109,7 +112,8 @@ def _vector_of(element: ir.Type, lanes: int) -> ir.Type:
 
 
 class LlvmLanes(Lanes):
-    """`lanes` lanes of `dtype` as LLVM vectors (scalars for one lane), emitted at the builder's position.
+    """`lanes` lanes of `dtype` as LLVM vectors (scalars for one lane), emitted at the builder's
+    position.
 
     `any_branch` ends the current block and leaves the builder in a new one.
     """
@@ -190,7 +194,8 @@ class LlvmLanes(Lanes):
     def rint(self, x: Value) -> Value:
         if self.features.round:
             return self._float_intrinsic("rint", x)
-        # Adding 2**mantissa_bits leaves no room for a fraction; larger numbers have none to begin with.
+        # Adding 2**mantissa_bits leaves no room for a fraction; larger numbers have none to begin
+        # with.
         magic = self.const(2.0**self._format.mantissa_bits)
         size = self.abs(x)
         rounded = self.copysign(self.sub(self.add(size, magic), magic), x)

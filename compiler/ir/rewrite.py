@@ -199,6 +199,8 @@ def term_of(pattern: Pattern) -> Term:
 
 #: A node that is rewritten more often than this has two rules that undo each other.
 _PATIENCE = 200
+#: So has a program of n nodes in which more than this and 50 n rules fire.
+_BUDGET = 2000
 
 
 class _Pass:
@@ -207,6 +209,7 @@ class _Pass:
         for rule in rules:
             self.by_key.setdefault(rule.key, []).append(rule)
         self.on_fire = on_fire
+        self.fired, self.budget = 0, _BUDGET
         self.settled: dict[Node, Node] = {}
 
     def settle(self, root: Node) -> Node:
@@ -229,7 +232,8 @@ class _Pass:
                     if after is now:
                         self.settled[now] = now
                     elif after not in self.settled:
-                        if len(history) > _PATIENCE:
+                        self.fired += 1
+                        if len(history) > _PATIENCE or self.fired > self.budget:
                             message = f"rules undo each other at {node!r}"
                             raise VerificationError(locate(message, node.source))
                         stack[-1] = (after, [*history, node, now])
@@ -266,7 +270,9 @@ def rewrite_nodes(
 ) -> list[Node]:
     """Return ``roots`` rewritten by ``rules`` until none applies; see `apply_rules`."""
     work = _Pass(rules, on_fire)
-    for node in topological(roots):
+    order = topological(roots)
+    work.budget += 50 * len(order)
+    for node in order:
         work.settle(node)
     return [work.settled[root] for root in roots]
 

@@ -10,7 +10,8 @@
 
 A loop's ``kind`` is ``serial`` or ``vector`` (iterations are lanes); the iterations of a ``shared``
 loop are dealt out to the threads.  A kernel without a shared loop or contraction runs on one
-thread.  Everything is immutable and typed by the element type of its values.
+thread.  Everything is immutable and typed by the element type of its values.  A name that a kernel
+binds starts with ``%``, and a dimension symbol never does: they cannot be mistaken for each other.
 """
 
 from __future__ import annotations
@@ -207,7 +208,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Storage:
-    """Where a buffer lives: ``input``, ``output``, ``state``, ``constant`` or ``arena``."""
+    """Where a buffer lives: ``input``, ``output``, ``state``, ``constant`` or ``arena``.
+
+    ``digest`` identifies a constant's value, also where the value itself is not at hand.
+    """
 
     name: str
     dtype: str
@@ -215,6 +219,7 @@ class Storage:
     kind: str
     label: str = ""
     value: Value | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True)

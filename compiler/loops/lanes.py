@@ -1,8 +1,9 @@
 """The lane protocol: what a piece of branch-free numeric code may ask of a vector machine.
 
-Code written against `Lanes` (see `math.py`) runs unchanged over NumPy arrays, over LLVM vectors of any
-width, and over scalars. A lane value is one of three kinds, all of the same length: *float* lanes of
-`dtype`, *integer* lanes of the same bit width (two's complement, wrapping), and *masks* of booleans.
+Code written against `Lanes` (see `math.py`) runs unchanged over NumPy arrays, over LLVM vectors of
+any width, and over scalars. A lane value is one of three kinds, all of the same length: *float*
+lanes of `dtype`, *integer* lanes of the same bit width (two's complement, wrapping), and *masks* of
+booleans.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Lanes(Protocol):
     has_fma: bool
     """Whether `fma` rounds once. Without it `fma` is a multiply and an add."""
 
-    # Constants ------------------------------------------------------------------------------------
+    # Constants -----------------------------------------------------------------------------------
 
     @abstractmethod
     def const(self, value: float) -> Value:
@@ -61,7 +62,7 @@ class Lanes(Protocol):
     def iconst(self, value: int) -> Value:
         """All integer lanes equal to `value`."""
 
-    # Float arithmetic, correctly rounded ------------------------------------------------------------
+    # Float arithmetic, correctly rounded ---------------------------------------------------------
 
     @abstractmethod
     def add(self, a: Value, b: Value) -> Value: ...
@@ -92,7 +93,9 @@ class Lanes(Protocol):
 
     @abstractmethod
     def minimum(self, a: Value, b: Value) -> Value:
-        """a < b ? a : b. So a NaN in `b` passes, a NaN in `a` gives `b`, and of two zeros `b` wins."""
+        """a < b ? a : b. So a NaN in `b` passes, a NaN in `a` gives `b`, and of two zeros `b`
+        wins.
+        """
 
     @abstractmethod
     def maximum(self, a: Value, b: Value) -> Value:
@@ -111,7 +114,7 @@ class Lanes(Protocol):
     @abstractmethod
     def trunc(self, x: Value) -> Value: ...
 
-    # Comparisons: float lanes to mask; ordered (false on NaN) except `ne` ---------------------------
+    # Comparisons: float lanes to mask; ordered (false on NaN) except `ne` ------------------------
 
     @abstractmethod
     def lt(self, a: Value, b: Value) -> Value: ...
@@ -132,7 +135,7 @@ class Lanes(Protocol):
     def ne(self, a: Value, b: Value) -> Value:
         """Not equal, true where either is NaN; `ne(x, x)` finds the NaNs."""
 
-    # Masks ------------------------------------------------------------------------------------------
+    # Masks ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def mand(self, a: Value, b: Value) -> Value: ...
@@ -159,11 +162,11 @@ class Lanes(Protocol):
     ) -> tuple[Value, ...]:
         """`then()` if any lane of the mask holds, else `otherwise()`: tuples of float lanes.
 
-        For results that do not depend on which lanes sit together, `then` must itself select per lane.
-        The mask is expected to be rarely true.
+        For results that do not depend on which lanes sit together, `then` must itself select per
+        lane. The mask is expected to be rarely true.
         """
 
-    # Integer lanes ------------------------------------------------------------------------------------
+    # Integer lanes -------------------------------------------------------------------------------
 
     @abstractmethod
     def iadd(self, a: Value, b: Value) -> Value: ...
@@ -201,7 +204,7 @@ class Lanes(Protocol):
     @abstractmethod
     def ieq(self, a: Value, b: Value) -> Value: ...
 
-    # Between floats and integers ------------------------------------------------------------------------
+    # Between floats and integers -----------------------------------------------------------------
 
     @abstractmethod
     def bitcast_int(self, x: Value) -> Value: ...
@@ -211,7 +214,9 @@ class Lanes(Protocol):
 
     @abstractmethod
     def to_int(self, x: Value) -> Value:
-        """An integral float below 2**31 (2**51 for float64) in magnitude; any other gives any integer."""
+        """An integral float below 2**31 (2**51 for float64) in magnitude; any other gives any
+        integer.
+        """
 
     @abstractmethod
     def to_float(self, i: Value) -> Value:
@@ -219,9 +224,11 @@ class Lanes(Protocol):
 
     @abstractmethod
     def gather_table(self, table: Sequence[float], index: Value) -> Value:
-        """`table[index]` as float lanes; every index must lie inside the table, NaN lanes included."""
+        """`table[index]` as float lanes; every index must lie inside the table, NaN lanes
+        included.
+        """
 
-    # Defined through the above --------------------------------------------------------------------------
+    # Defined through the above -------------------------------------------------------------------
 
     def copysign(self, magnitude: Value, sign: Value) -> Value:
         """`magnitude` (taken absolute) with the sign bit of `sign`."""
@@ -232,8 +239,8 @@ class Lanes(Protocol):
     def scale(self, x: Value, n: Value) -> Value:
         """x * 2**n for integral float lanes `n`, rounded once.
 
-        Requires 2**-40 <= |x| <= 2**40 (or x zero) and |n| <= 250 (2040 for float64), which is what the
-        end of an exponential needs; two half-sized powers reach subnormals and overflow.
+        Requires 2**-40 <= |x| <= 2**40 (or x zero) and |n| <= 250 (2040 for float64), which is what
+        the end of an exponential needs; two half-sized powers reach subnormals and overflow.
         """
         form = FORMATS[self.dtype]
         whole = self.to_int(n)

@@ -17,7 +17,7 @@ from ..ir.dims import SymbolicDim, product, symbols
 from ..ir.graph import Node, scalar_value
 from ..ir.scalars import COSTLY
 from ..ir.types import ITEM_BYTES
-from ..schedule.plan import KernelGroup, Schedule, ScheduledGroup
+from ..schedule.plan import BufferPlan, KernelGroup, Schedule, ScheduledGroup
 from .access import offset_of, pointwise_index, split_linear
 from .ir import (
     Apply,
@@ -45,7 +45,7 @@ from .ir import (
     Var,
     walk,
 )
-from .tiling import arrange_loops
+from .tiling import arrange_loops, axis_name
 
 @dataclass
 class _Sites:
@@ -109,7 +109,7 @@ class _Pull:
 
     def let_index(self, expr: Expr) -> Index:
         """Bind an integer value and return it as an index."""
-        name = self.lowering.fresh("g")
+        name = self.lowering.fresh("$g")
         self.body.append(Let(name, expr))
         return SymbolicDim.of(name)
 
@@ -120,7 +120,8 @@ class _Pull:
             return self.apply(node, index, guard)
         if node in self.loaded:
             return self.load(self.loaded[node], node, index, guard)
-        if node in group.axes and not group.copies:
+        is_leaf = isinstance(node.op, (ops.Input, ops.State, ops.Constant))
+        if node in group.axes and not group.copies and not is_leaf:
             if isinstance(node.op, (ops.Reduce, ops.Contract)):
                 raise VerificationError(f"{node!r} is read before it is computed, in {group}")
             if index != self.member_index(node):
@@ -368,7 +369,7 @@ class _GroupLowering:
 
     def fresh(self, prefix: str) -> str:
         self.counter += 1
-        return f"{prefix}{self.counter}"
+        return f"%{prefix}{self.counter}"
 
     def read(self, buffer: str, dtype: str) -> None:
         self.uses.setdefault(buffer, BufferUse(buffer, dtype, False))
@@ -428,7 +429,7 @@ class _GroupLowering:
         return self.finish(body)
 
     def axis_symbols(self) -> dict[int, Index]:
-        return {axis: SymbolicDim.of(f"a{axis}") for axis in range(len(self.group.domain))}
+        return {axis: SymbolicDim.of(f"%a{axis}") for axis in range(len(self.group.domain))}
 
     def store_values(self, pull: _Pull, stores: list[tuple[Node, tuple[str, ...]]]) -> None:
         """Compute all values, then store them: a state may be read and written at one index."""
@@ -557,17 +558,17 @@ class _GroupLowering:
         op = anchor.op
         assert isinstance(op, ops.Contract)
         batch = len(op.output_shape) - 2
-        names = [f"b{axis}" for axis in range(batch)]
+        names = [f"%b{axis}" for axis in range(batch)]
         indices: list[Index] = [SymbolicDim.of(name) for name in names]
-        row, column, depth = (SymbolicDim.of(name) for name in ("m", "n", "k"))
-        left = self.operand(anchor.inputs[0], [*indices, row, depth], "m", "k")
-        right = self.operand(anchor.inputs[1], [*indices, depth, column], "k", "n")
+        row, column, depth = (SymbolicDim.of(name) for name in ("%m", "%n", "%k"))
+        left = self.operand(anchor.inputs[0], [*indices, row, depth], "%m", "%k")
+        right = self.operand(anchor.inputs[1], [*indices, depth, column], "%k", "%n")
         group_index: dict[int, Index] = {}
         for axis, group_axis in enumerate(self.group.axes[anchor]):
             if group_axis is not None:
                 group_index[group_axis] = [*indices, row, column][axis]
         pull = _Pull(self, group_index)
-        pull.known[(anchor, pull.member_index(anchor), id(None))] = Var(anchor.dtype, "acc")
+        pull.known[(anchor, pull.member_index(anchor), id(None))] = Var(anchor.dtype, "%acc")
         self.store_values(pull, list(self.step.stores))
         stmt: Stmt = Contraction(
             anchor.dtype,
@@ -576,9 +577,9 @@ class _GroupLowering:
             op.sizes[-1],
             left,
             right,
-            "acc",
-            "m",
-            "n",
+            "%acc",
+            "%m",
+            "%n",
             tuple(pull.body),
         )
         for number, (name, dim) in enumerate(
@@ -599,19 +600,19 @@ class _GroupLowering:
         op = anchor.op
         assert isinstance(op, ops.ScatterAdd)
         updates, indices = anchor.inputs
-        before = [SymbolicDim.of(f"p{axis}") for axis in range(op.axis)]
+        before = [SymbolicDim.of(f"%p{axis}") for axis in range(op.axis)]
         after_dims = anchor.shape[op.axis + 1 :]
-        after = [SymbolicDim.of(f"q{axis}") for axis in range(len(after_dims))]
-        positions = [SymbolicDim.of(f"i{axis}") for axis in range(indices.type.rank)]
+        after = [SymbolicDim.of(f"%q{axis}") for axis in range(len(after_dims))]
+        positions = [SymbolicDim.of(f"%i{axis}") for axis in range(indices.type.rank)]
         ((_, targets),) = self.step.stores
         dtype = anchor.dtype
 
         body: list[Stmt] = []
-        slot = SymbolicDim.of("z")
+        slot = SymbolicDim.of("%z")
         for name in targets:
             self.wrote(name, dtype)
             zero = Store(name, offset_of(anchor.shape, (*before, slot, *after)), Literal(dtype, 0))
-            body.append(Loop("z", op.size, "serial", (zero,)))
+            body.append(Loop("%z", op.size, "serial", (zero,)))
         pull = _Pull(self, {})
         position = pull.value(indices, tuple(positions))
         picked, _ = pull.checked_index(anchor, position, op.size)
@@ -624,11 +625,11 @@ class _GroupLowering:
             pull.body.append(Store(name, offset, value, accumulate=True))
         accumulate: tuple[Stmt, ...] = tuple(pull.body)
         for axis in reversed(range(indices.type.rank)):
-            accumulate = (Loop(f"i{axis}", indices.shape[axis], "serial", accumulate),)
+            accumulate = (Loop(f"%i{axis}", indices.shape[axis], "serial", accumulate),)
         stmts: tuple[Stmt, ...] = (*body, *accumulate)
-        loops = [(f"p{axis}", anchor.shape[axis], "serial") for axis in range(op.axis)]
+        loops = [(f"%p{axis}", anchor.shape[axis], "serial") for axis in range(op.axis)]
         loops += [
-            (f"q{axis}", dim, "vector" if axis == len(after_dims) - 1 else "serial")
+            (f"%q{axis}", dim, "vector" if axis == len(after_dims) - 1 else "serial")
             for axis, dim in enumerate(after_dims)
         ]
         for number, (name, dim, kind) in enumerate(reversed(loops)):
@@ -671,10 +672,10 @@ def lower_requirements(schedule: Schedule, sites: _Sites) -> Kernel | None:
         buffer = schedule.home.get(node)
         if buffer is None:
             continue
-        index = f"i{number}"
+        index = f"%i{number}"
         uses[buffer] = BufferUse(buffer, node.dtype, False)
         load = Load(node.dtype, buffer, SymbolicDim.of(index))
-        value = Var("int64", f"x{number}")
+        value = Var("int64", f"%x{number}")
         low = Apply("bool", "ge", (value, IndexValue("int64", requirement.low)))
         high = Apply("bool", "lt", (value, IndexValue("int64", requirement.high)))
         condition = Apply("bool", "logical_and", (low, high))
@@ -692,22 +693,19 @@ def lower_requirements(schedule: Schedule, sites: _Sites) -> Kernel | None:
     return Kernel("check_inputs", tuple(uses.values()), tuple(body), label="input ranges")
 
 
+def _storage_of(plan: BufferPlan) -> Storage:
+    op = plan.node.op
+    value = op.value if isinstance(op, ops.Constant) else None
+    digest = value.digest if value else ""
+    return Storage(plan.name, plan.dtype, plan.size, plan.kind, plan.label, value, digest)
+
+
 def lower_schedule(schedule: Schedule) -> LoopProgram:
     """Return the kernels of ``schedule``, in order, with the buffers they use."""
     sites = _Sites()
     kernels: list[Kernel] = []
     steps: list[Step] = []
-    storage = [
-        Storage(
-            plan.name,
-            plan.dtype,
-            plan.size,
-            plan.kind,
-            plan.label,
-            plan.node.op.value if isinstance(plan.node.op, ops.Constant) else None,
-        )
-        for plan in schedule.buffers.values()
-    ]
+    storage = [_storage_of(plan) for plan in schedule.buffers.values()]
     checks = lower_requirements(schedule, sites)
     if checks is not None:
         kernels.append(checks)

@@ -1,38 +1,53 @@
 """Elementary and special functions as straight-line polynomial code over vector lanes.
 
-Every function takes a `Lanes` and lane values and returns a lane value; the same text therefore runs in
-the native kernels and in NumPy. `FUNCTIONS` is the table of them all with the accuracy that tests hold
-them to. A new function is one body and one entry.
-
-Polynomials are minimax fits (Remez exchange in 45-digit arithmetic, leading coefficients rounded one at
-a time and the rest refitted) made for this file. A comment beside each gives what it approximates, on
-which interval, and its error relative to the function after rounding the coefficients. Coefficients are
-in ascending order.
+Every function takes a `Lanes` and lane values and returns a lane value; the same text therefore
+runs in the native kernels and in NumPy. `FUNCTIONS` is the table of them all with the accuracy that
+tests hold them to. A new function is one body and one entry. The numbers are in
+`polynomials.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
-from typing import Any
 
 from .lanes import FORMATS, Lanes, Value
+from .polynomials import (
+    ASIN_TAIL,
+    ATAN_TAIL,
+    COS_TAIL,
+    COSH_TAIL,
+    ERF_CENTRAL,
+    ERF_POINTS_32,
+    ERF_STEP,
+    ERF_TABLE_32,
+    EXP2_TAIL,
+    EXP_TAIL,
+    INVERSE_CBRT_GUESS,
+    LOG2_STEPS,
+    LOG_SMALL_TAIL,
+    LOG_TAIL_32,
+    LOG_TAIL_64,
+    SCALED_ERFC,
+    SIN_TAIL,
+    SINH_TAIL,
+    TANH_TAIL_32,
+    Coefficients,
+)
 
 _INF = float("inf")
 _NAN = float("nan")
-
-Coefficients = Sequence[float]
 
 
 @dataclass(frozen=True)
 class MathFunction:
     """One entry of the table: a function and the accuracy promised for it.
 
-    `max_ulp` bounds the error in units in the last place of the correctly rounded result, per dtype.
-    Where `max_absolute` names a dtype, an error below that many is also within the promise (functions
-    with zeros that no argument hits exactly).
+    `max_ulp` bounds the error in units in the last place of the correctly rounded result, per
+    dtype. Where `max_absolute` names a dtype, an error below that many is also within the promise
+    (functions with zeros that no argument hits exactly).
     """
 
     name: str
@@ -42,11 +57,13 @@ class MathFunction:
     max_absolute: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
 
-# Polynomials ------------------------------------------------------------------------------------------
+# Polynomials --------------------------------------------------------------------------------------
 
 
 def _polynomial(b: Lanes, x: Value, coefficients: Coefficients) -> Value:
-    """Horner up to 8 terms; beyond, two interleaved chains, which halves the latency for one multiply."""
+    """Horner up to 8 terms; beyond, two interleaved chains, which halves the latency for one
+    multiply.
+    """
     if len(coefficients) <= 8:
         return _horner(b, x, coefficients)
     even, odd = coefficients[0::2], coefficients[1::2]
@@ -67,7 +84,7 @@ def _odd_polynomial(b: Lanes, x: Value, tail: Coefficients) -> Value:
     return b.fma(b.mul(x, square), _polynomial(b, square, tail), x)
 
 
-# Double-word arithmetic -----------------------------------------------------------------------------------
+# Double-word arithmetic ---------------------------------------------------------------------------
 # An unevaluated sum high + low, |low| <= ulp(high)/2, carries about twice the precision.
 
 Pair = tuple[Value, Value]
@@ -106,7 +123,17 @@ def _halve_precision(b: Lanes, x: Value) -> Pair:
     return high, b.sub(x, high)
 
 
-# Exponentials ---------------------------------------------------------------------------------------------
+def _divide_pairs(b: Lanes, above: Pair, below: Pair) -> Value:
+    """The quotient of two double words, corrected once by its remainder: one division."""
+    reciprocal = b.div(b.const(1.0), below[0])
+    quotient = b.mul(above[0], reciprocal)
+    product, product_low = _two_product(b, quotient, below[0])
+    remainder = b.sub(b.sub(above[0], product), product_low)
+    remainder = b.add(remainder, b.fma(b.neg(quotient), below[1], above[1]))
+    return b.fma(remainder, reciprocal, quotient)
+
+
+# Exponentials -------------------------------------------------------------------------------------
 
 _LN2 = 0.6931471805599453
 _LOG2_E = 1.4426950408889634
@@ -114,43 +141,6 @@ _LOG2_E = 1.4426950408889634
 _LN2_PARTS = {
     "float32": (0.693145751953125, 1.4286068203094173e-06),
     "float64": (0.693147180559663, 2.8235290563031577e-13),
-}
-# (exp(r) - 1 - r) / r**2 on |r| <= 0.34666.
-_EXP_TAIL = {
-    # degree 5: 3.3e-9 of expm1(r)
-    "float32": (0.5, 0.16666636, 0.04166651, 0.008341506, 0.0013930545, 0.00015049988),
-    # degree 9: 3.8e-17 of expm1(r)
-    "float64": (
-        0.500000000000001,
-        0.16666666666666674,
-        0.04166666666652183,
-        0.008333333333322195,
-        0.0013888888947871042,
-        0.00019841269886629564,
-        2.480148726928951e-05,
-        2.7557242293061866e-06,
-        2.763267713707183e-07,
-        2.511006633478797e-08,
-    ),
-}
-# (2**r - 1) / r on |r| <= 0.5.
-_EXP2_TAIL = {
-    # degree 5: 1.3e-8 of 2**r
-    "float32": (0.6931472, 0.24022594, 0.055503663, 0.009625447, 0.0013387928, 0.00013331587),
-    # degree 10: 6.4e-18
-    "float64": (
-        0.6931471805599453,
-        0.24022650695910172,
-        0.055504108664824574,
-        0.009618129107577122,
-        0.0013333558145569324,
-        0.00015403530478726453,
-        1.5252734733692279e-05,
-        1.3215424580449368e-06,
-        1.0177659163902929e-07,
-        7.075594085050466e-09,
-        4.518628669851331e-10,
-    ),
 }
 # Arguments beyond these already give 0 or inf after rounding; the clamp keeps 2**n in range.
 _EXP_RANGE = {"float32": (-105.0, 89.0), "float64": (-746.0, 710.0)}
@@ -168,8 +158,8 @@ def _clamp(b: Lanes, x: Value, bounds: tuple[float, float]) -> Value:
 def _nearest(b: Lanes, x: Value, factor: float) -> Pair:
     """(n, shifted): n = x*factor rounded to an integer, never -0, for |n| < 2**22 (2**51).
 
-    The low bits of `shifted` are those of n. Adding 1.5 * 2**mantissa_bits leaves no room for a fraction:
-    as cheap as a rounding instruction, and there on machines that have none.
+    The low bits of `shifted` are those of n. Adding 1.5 * 2**mantissa_bits leaves no room for a
+    fraction: as cheap as a rounding instruction, and there on machines that have none.
     """
     magic = b.const(1.5 * 2.0 ** FORMATS[b.dtype].mantissa_bits)
     shifted = b.fma(x, b.const(factor), magic)
@@ -190,7 +180,7 @@ def _reduce_ln2(b: Lanes, x: Value) -> Pair:
 
 def _expm1_reduced(b: Lanes, r: Value) -> Value:
     square = b.mul(r, r)
-    return b.fma(square, _polynomial(b, r, _EXP_TAIL[b.dtype]), r)
+    return b.fma(square, _polynomial(b, r, EXP_TAIL[b.dtype]), r)
 
 
 def _exp_clamped(b: Lanes, x: Value) -> Value:
@@ -200,18 +190,21 @@ def _exp_clamped(b: Lanes, x: Value) -> Value:
 
 
 def exp(b: Lanes, x: Value) -> Value:
+    """e**x."""
     return _exp_clamped(b, _clamp(b, x, _EXP_RANGE[b.dtype]))
 
 
 def exp2(b: Lanes, x: Value) -> Value:
+    """2**x."""
     x = _clamp(b, x, _EXP2_RANGE[b.dtype])
     n = b.rint(x)
     r = b.sub(x, n)
-    grown = b.fma(r, _polynomial(b, r, _EXP2_TAIL[b.dtype]), b.const(1.0))
+    grown = b.fma(r, _polynomial(b, r, EXP2_TAIL[b.dtype]), b.const(1.0))
     return b.scale(grown, n)
 
 
 def expm1(b: Lanes, x: Value) -> Value:
+    """exp(x) - 1, accurate near zero."""
     low, high = _EXP_RANGE[b.dtype]
     clamped = _clamp(b, x, (low / 2, high))
     n, r = _reduce_ln2(b, clamped)
@@ -224,8 +217,8 @@ def expm1(b: Lanes, x: Value) -> Value:
 def sigmoid(b: Lanes, x: Value) -> Value:
     """1 / (1 + exp(-x)), without cancellation or overflow on either side.
 
-    With t = exp(-|x|) and u = t / (1 + t) it is 1 - u above zero and t - t*u below: the rounding errors of
-    the quotient are scaled down by t, which divisions of t or 1 by 1 + t would keep.
+    With t = exp(-|x|) and u = t / (1 + t) it is 1 - u above zero and t - t*u below: the rounding
+    errors of the quotient are scaled down by t, which divisions of t or 1 by 1 + t would keep.
     """
     low, _ = _EXP_RANGE[b.dtype]
     decay = _exp_clamped(b, b.maximum(b.const(low), b.neg(b.abs(x))))
@@ -235,11 +228,8 @@ def sigmoid(b: Lanes, x: Value) -> Value:
     return b.fma(b.neg(limit), quotient, limit)
 
 
-# float32: (tanh(x) - x) / x**3 in x**2 on [0, 0.62], degree 4: 4.48e-9 of tanh(x).
-_TANH_TAIL_32 = (-0.33333296, 0.1333175, -0.053762835, 0.020709837, -0.0057809576)
-
-
 def tanh(b: Lanes, x: Value) -> Value:
+    """The hyperbolic tangent."""
     return _tanh_32(b, x) if b.dtype == "float32" else _tanh_64(b, x)
 
 
@@ -252,55 +242,30 @@ def _tanh_32(b: Lanes, x: Value) -> Value:
     power = b.scale(one, n)
     denominator = b.fma(_expm1_reduced(b, r), power, b.add(power, one))
     outer = b.sub(one, b.div(b.const(2.0), denominator))
-    inner = _odd_polynomial(b, size, _TANH_TAIL_32)
+    inner = _odd_polynomial(b, size, TANH_TAIL_32)
     return b.copysign(b.select(b.lt(size, b.const(0.6)), inner, outer), x)
 
 
 def _tanh_64(b: Lanes, x: Value) -> Value:
-    """E / (E + 2) with E = expm1(2|x|) in double words and the quotient corrected by its remainder."""
+    """E / (E + 2) with E = expm1(2|x|) in double words and the quotient corrected by its
+    remainder.
+    """
     doubled = b.abs(x)
     doubled = b.minimum(b.const(38.5), b.add(doubled, doubled))
     n, r = _reduce_ln2(b, doubled)
     one, two = b.const(1.0), b.const(2.0)
     power = b.scale(one, n)
-    rise = b.mul(b.mul(r, r), _polynomial(b, r, _EXP_TAIL[b.dtype]))
+    rise = b.mul(b.mul(r, r), _polynomial(b, r, EXP_TAIL[b.dtype]))
     grown, grown_low = _quick_two_sum(b, r, rise)
     high, low = _quick_two_sum(b, b.sub(power, one), b.mul(grown, power))
     low = b.fma(grown_low, power, low)
     total, total_low = _two_sum(b, two, high)
     total_low = b.add(total_low, low)
-    reciprocal = b.div(one, total)
-    quotient = b.mul(high, reciprocal)
-    product, product_low = _two_product(b, quotient, total)
-    remainder = b.sub(b.sub(high, product), product_low)
-    remainder = b.add(remainder, b.fma(b.neg(quotient), total_low, low))
-    return b.copysign(b.fma(remainder, reciprocal, quotient), x)
+    return b.copysign(_divide_pairs(b, (high, low), (total, total_low)), x)
 
 
-# Logarithms -----------------------------------------------------------------------------------------------
+# Logarithms ---------------------------------------------------------------------------------------
 
-# float32: (log(1+f) - f + f**2/2) / f**3 on [-0.25, 0.5], degree 7: 1.0e-8 of log(1+f).
-_LOG_TAIL_32 = (
-    0.3333345,
-    -0.25000095,
-    0.19990863,
-    -0.16647296,
-    0.14478339,
-    -0.13161302,
-    0.104635455,
-    -0.045079373,
-)
-# float64: (2 atanh(s) - 2s) / s**3 in s**2 on [0, 0.0401], degree 7: 2.8e-19 of 2 atanh(s).
-_LOG_TAIL_64 = (
-    0.666666666666666,
-    0.4000000000005673,
-    0.2857142855580796,
-    0.22222224299311621,
-    0.18181665684074508,
-    0.15391118689917846,
-    0.13173480007848237,
-    0.13843877623517994,
-)
 _LOG10_E = 0.4342944819032518
 _LOG10_2 = 0.3010299956639812
 
@@ -308,25 +273,27 @@ _LOG10_2 = 0.3010299956639812
 def _log1p_tail(b: Lanes, f: Value) -> Value:
     """log(1+f) - f for f in [-0.25, 0.5]."""
     if b.dtype == "float32":
-        cubic = b.fma(f, _polynomial(b, f, _LOG_TAIL_32), b.const(-0.5))
+        cubic = b.fma(f, _polynomial(b, f, LOG_TAIL_32), b.const(-0.5))
         return b.mul(b.mul(f, f), cubic)
     s = b.div(f, b.add(b.const(2.0), f))
     z = b.mul(s, s)
     # log(1+f) = 2s + s**3 R(s**2) and 2s = f - s f.
-    return b.mul(s, b.fma(z, _polynomial(b, z, _LOG_TAIL_64), b.neg(f)))
+    return b.mul(s, b.fma(z, _polynomial(b, z, LOG_TAIL_64), b.neg(f)))
 
 
 def _log_assembled(b: Lanes, f: Value, e: Value) -> Value:
     """log(1+f) + e*ln(2)."""
     tail = _log1p_tail(b, f)
     if b.dtype == "float32" and b.has_fma:
-        # The rounding error of float32 ln(2) is 2.7e-9 of the term: below what a low part would save.
+        # The rounding error of float32 ln(2) is 2.7e-9 of the term: below what a low part would
+        # save.
         return b.fma(e, b.const(_LN2), b.add(f, tail))
     high, low = _LN2_PARTS[b.dtype]
     return b.fma(e, b.const(high), b.add(f, b.fma(e, b.const(low), tail)))
 
 
 def log(b: Lanes, x: Value) -> Value:
+    """The natural logarithm; NaN below zero, -inf at it."""
     m, e = b.split(x)
     return _log_assembled(b, b.sub(m, b.const(1.0)), e)
 
@@ -356,8 +323,8 @@ _LOG10_E_PARTS = {
     "float32": (0.4342944920063019, -1.0103050052231683e-08),
     "float64": (0.4342944819032518, 1.098319650216765e-17),
 }
-# log10(2), its high part short so that multiples by an exponent are exact, its low part positive so that
-# an infinite exponent stays infinite.
+# log10(2), its high part short so that multiples by an exponent are exact, its low part positive so
+# that an infinite exponent stays infinite.
 _LOG10_2_PARTS = {
     "float32": (0.301025390625, 4.605038981195214e-06),
     "float64": (0.30102999566361177, 3.694239077158931e-13),
@@ -365,15 +332,18 @@ _LOG10_2_PARTS = {
 
 
 def log2(b: Lanes, x: Value) -> Value:
+    """The logarithm to base 2."""
     return _log_in_base(b, x, _LOG2_E_PARTS[b.dtype], None)
 
 
 def log10(b: Lanes, x: Value) -> Value:
+    """The logarithm to base 10."""
     high, low = _LOG10_2_PARTS[b.dtype]
     return _log_in_base(b, x, _LOG10_E_PARTS[b.dtype], (b.const(high), b.const(low)))
 
 
 def log1p(b: Lanes, x: Value) -> Value:
+    """log(1 + x), accurate near zero."""
     return _log1p_sum(b, x, None)
 
 
@@ -382,7 +352,8 @@ def _log1p_sum(b: Lanes, x: Value, low: Value | None) -> Value:
     one = b.const(1.0)
     u = b.add(one, x)
     m, e = b.split(u)
-    # 1 + x = 2**e (1 + f), where f = x*2**-e + (2**-e - 1) is rounded once: no correction term needed.
+    # 1 + x = 2**e (1 + f), where f = x*2**-e + (2**-e - 1) is rounded once: no correction term
+    # needed.
     power = b.scale(one, b.neg(e))
     f = b.fma(x, power, b.sub(power, one))
     if low is not None:
@@ -405,37 +376,9 @@ def softplus(b: Lanes, x: Value) -> Value:
     return b.add(b.maximum(zero, x), _log_assembled(b, f, e))
 
 
-# Circular functions -----------------------------------------------------------------------------------------
+# Circular functions -------------------------------------------------------------------------------
 
 _PI = 3.141592653589793
-# (sin(r) - r) / r**3 in r**2 on |r| <= pi/4.
-_SIN_TAIL = {
-    # degree 2: 4.0e-9 of sin(r)
-    "float32": (-0.16666655, 0.008332189, -0.0001951825),
-    # degree 5: 7.9e-18
-    "float64": (
-        -0.1666666666666663,
-        0.008333333333321846,
-        -0.00019841269829373178,
-        2.7557313548765162e-06,
-        -2.505073703063369e-08,
-        1.5895660350556072e-10,
-    ),
-}
-# (cos(r) - 1 + r**2/2) / r**4 in r**2 on |r| <= pi/4.
-_COS_TAIL = {
-    # degree 2: 1.2e-10 of cos(r)
-    "float32": (0.041666646, -0.001388731, 2.4432335e-05),
-    # degree 5: 5.7e-20
-    "float64": (
-        0.041666666666666595,
-        -0.0013888888888873338,
-        2.4801587288997122e-05,
-        -2.7557314215011715e-07,
-        2.087570504486083e-09,
-        -1.1358727408764136e-11,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -450,7 +393,8 @@ class _CircleReduction:
     widths: tuple[int, ...]
 
 
-# With fma a product is exact whatever its length; without, multiples of a part must fit the mantissa.
+# With fma a product is exact whatever its length; without, multiples of a part must fit the
+# mantissa.
 _CIRCLE = {
     ("float32", True): _CircleReduction(1e5, 1, (24, 24, 24)),
     ("float32", False): _CircleReduction(8e3, 2, (10, 10, 10, 10, 24)),
@@ -497,14 +441,17 @@ def _pi_pair(b: Lanes, halvings: int) -> tuple[float, float]:
     return high, low
 
 
-# Exponents per row of the table of 2/pi. Wider rows make a smaller table and larger intermediate products.
+# Exponents per row of the table of 2/pi. Wider rows make a smaller table and larger intermediate
+# products.
 _ROW_EXPONENTS = {"float32": 8, "float64": 16}
 _CHUNKS = 4
 
 
 @cache
 def _two_over_pi_table(dtype: str) -> tuple[tuple[float, ...], ...]:
-    """Chunk c of row j: the c-th mantissa-sized piece of 2**(w*j) * 2/pi modulo 4, w exponents to a row."""
+    """Chunk c of row j: the c-th mantissa-sized piece of 2**(w*j) * 2/pi modulo 4, w exponents
+    to a row.
+    """
     form = FORMATS[dtype]
     digits = form.mantissa_bits + 1
     rows = -(-(form.exponent_bias + 1) // _ROW_EXPONENTS[dtype])
@@ -558,8 +505,8 @@ def _reduce_circle(b: Lanes, x: Value) -> tuple[Value, Value, Value]:
 def _reduce_huge_circle(b: Lanes, x: Value) -> tuple[Value, Value, Value]:
     """Payne and Hanek's reduction (SIGNUM 1983) in floating point.
 
-    x is an integer multiple of 2**(w*row), so bits of 2**(w*row) * 2/pi worth 4 or more contribute whole
-    turns and are left out of the table; the products of what remains are summed exactly.
+    x is an integer multiple of 2**(w*row), so bits of 2**(w*row) * 2/pi worth 4 or more contribute
+    whole turns and are left out of the table; the products of what remains are summed exactly.
     """
     form = FORMATS[b.dtype]
     width = _ROW_EXPONENTS[b.dtype]
@@ -597,21 +544,20 @@ def _reduce_huge_circle(b: Lanes, x: Value) -> tuple[Value, Value, Value]:
     return n, product, b.add(product_low, rest)
 
 
-def _sine_cosine(b: Lanes, r: Value, low: Value) -> Pair:
-    """sin(r + low) and cos(r + low) for |r| <= pi/4."""
+def _sine_cosine(b: Lanes, r: Value, low: Value) -> tuple[Value, Value]:
+    """(sin(r + low) - r, cos(r + low) - 1) for |r| <= pi/4."""
     square = b.mul(r, r)
-    sine_tail = b.fma(b.mul(r, square), _polynomial(b, square, _SIN_TAIL[b.dtype]), low)
-    sine = b.copysign(b.add(r, sine_tail), r)
-    cosine_tail = b.fma(square, _polynomial(b, square, _COS_TAIL[b.dtype]), b.const(-0.5))
-    cosine = b.add(b.const(1.0), b.fma(square, cosine_tail, b.neg(b.mul(r, low))))
-    return sine, cosine
+    sine_tail = b.fma(b.mul(r, square), _polynomial(b, square, SIN_TAIL[b.dtype]), low)
+    cosine_tail = b.fma(square, _polynomial(b, square, COS_TAIL[b.dtype]), b.const(-0.5))
+    return sine_tail, b.fma(square, cosine_tail, b.neg(b.mul(r, low)))
 
 
 def _sine_of_quarter(b: Lanes, quarter: Value, r: Value, low: Value) -> Value:
     """sin(quarter * pi/2 + r + low) for an integer-lane quarter."""
-    sine, cosine = _sine_cosine(b, r, low)
+    sine_tail, cosine_tail = _sine_cosine(b, r, low)
+    sine = b.copysign(b.add(r, sine_tail), r)
     odd = b.ieq(b.iand(quarter, b.iconst(1)), b.iconst(1))
-    chosen = b.select(odd, cosine, sine)
+    chosen = b.select(odd, b.add(b.const(1.0), cosine_tail), sine)
     form = FORMATS[b.dtype]
     flip = b.iand(b.shl(quarter, form.bits - 2), b.iconst(form.sign_mask))
     return b.bitcast_float(b.ixor(b.bitcast_int(chosen), flip))
@@ -632,70 +578,14 @@ def cos(b: Lanes, x: Value) -> Value:
 def tan(b: Lanes, x: Value) -> Value:
     """Tangent of x radians, for any finite x: one division."""
     n, r, low = _reduce_circle(b, x)
-    sine, cosine = _sine_cosine(b, r, low)
+    sine_tail, cosine_tail = _sine_cosine(b, r, low)
+    sine = _quick_two_sum(b, r, sine_tail)
+    cosine = _quick_two_sum(b, b.const(1.0), cosine_tail)
     odd = b.ieq(b.iand(b.to_int(n), b.iconst(1)), b.iconst(1))
-    return b.div(b.select(odd, b.neg(cosine), sine), b.select(odd, sine, cosine))
-
-
-# (asin(x) - x) / x**3 in x**2 on [0, 1/2].
-_ASIN_TAIL = {
-    # degree 5: 4.7e-10 of asin(x)
-    "float32": (0.1666666, 0.07500522, 0.04451342, 0.031837903, 0.0143241305, 0.037674516),
-    # degree 12: 1.1e-18
-    "float64": (
-        0.16666666666666702,
-        0.07499999999982772,
-        0.044642857165299754,
-        0.03038194308982676,
-        0.022372205500996688,
-        0.017351765355219664,
-        0.013979141087370806,
-        0.011411613431354857,
-        0.010713843635055682,
-        0.003942166002049561,
-        0.021164972074544968,
-        -0.02026926240307027,
-        0.03219282537033975,
-    ),
-}
-# (atan(x) - x) / x**3 in x**2 on [0, 1].
-_ATAN_TAIL = {
-    # degree 8: 6.9e-9 of atan(x)
-    "float32": (
-        -0.333333,
-        0.1999853,
-        -0.14264016,
-        0.109508835,
-        -0.08399334,
-        0.057882424,
-        -0.031098891,
-        0.010870378,
-        -0.0017834019,
-    ),
-    # degree 19: 2.3e-17
-    "float64": (
-        -0.3333333333333307,
-        0.1999999999995177,
-        -0.14285714282589715,
-        0.11111111007395809,
-        -0.09090907008809106,
-        0.07692279901106874,
-        -0.06666404524543562,
-        0.05880530411019458,
-        -0.052535294321179406,
-        0.04722357117957051,
-        -0.042192655207045154,
-        0.03664357848414456,
-        -0.029906352236205313,
-        0.021987731138575578,
-        -0.013903090629706107,
-        0.0071981621262242525,
-        -0.002885700513894863,
-        0.0008315711439860939,
-        -0.00015220867184472618,
-        1.3229202838313249e-05,
-    ),
-}
+    above = [b.select(odd, b.neg(c), s) for s, c in zip(sine, cosine, strict=True)]
+    below = [b.select(odd, s, c) for s, c in zip(sine, cosine, strict=True)]
+    ratio = _divide_pairs(b, (above[0], above[1]), (below[0], below[1]))
+    return b.select(b.lt(b.abs(x), b.const(_TINY[b.dtype])), x, ratio)
 
 
 def _asin_parts(b: Lanes, size: Value) -> tuple[Value, Value]:
@@ -704,7 +594,7 @@ def _asin_parts(b: Lanes, size: Value) -> tuple[Value, Value]:
     central = b.lt(size, half)
     square = b.select(central, b.mul(size, size), b.mul(b.sub(b.const(1.0), size), half))
     s = b.select(central, size, b.sqrt(square))
-    p = b.fma(b.mul(s, square), _polynomial(b, square, _ASIN_TAIL[b.dtype]), s)
+    p = b.fma(b.mul(s, square), _polynomial(b, square, ASIN_TAIL[b.dtype]), s)
     return central, p
 
 
@@ -731,7 +621,7 @@ def acos(b: Lanes, x: Value) -> Value:
 def _angle(b: Lanes, t: Value, base: Pair, backward: Value) -> Value:
     """base + atan(t), or base - atan(t) where backward, for t in [0, 1] and base 0, pi/2 or pi."""
     square = b.mul(t, t)
-    tail = b.mul(b.mul(t, square), _polynomial(b, square, _ATAN_TAIL[b.dtype]))
+    tail = b.mul(b.mul(t, square), _polynomial(b, square, ATAN_TAIL[b.dtype]))
     t, tail = b.select(backward, b.neg(t), t), b.select(backward, b.neg(tail), tail)
     high, missing = _quick_two_sum(b, base[0], t)
     return b.add(high, b.add(missing, b.add(tail, base[1])))
@@ -767,33 +657,7 @@ def atan2(b: Lanes, y: Value, x: Value) -> Value:
     return b.select(b.mor(b.ne(x, x), b.ne(y, y)), b.const(_NAN), angle)
 
 
-# Hyperbolic functions ------------------------------------------------------------------------------------------
-
-# (sinh(r) - r) / r**3 in r**2 on |r| <= 0.34666.
-_SINH_TAIL = {
-    # degree 2: 5.2e-11 of sinh(r)
-    "float32": (0.16666667, 0.008333189, 0.0001995779),
-    # degree 4: 2.9e-19
-    "float64": (
-        0.16666666666666674,
-        0.008333333333323272,
-        0.00019841269882526472,
-        2.75572474510059e-06,
-        2.5108005539814362e-08,
-    ),
-}
-# (cosh(r) - 1 - r**2/2) / r**4 in r**2 on the same interval.
-_COSH_TAIL = {
-    # degree 1: 9.7e-11 of cosh(r)
-    "float32": (0.04166646, 0.0013935465),
-    # degree 3: 5.4e-18
-    "float64": (
-        0.041666666666603576,
-        0.0013888888926960501,
-        2.4801508469342408e-05,
-        2.762527305649002e-07,
-    ),
-}
+# Hyperbolic functions -----------------------------------------------------------------------------
 
 
 def _hyperbolic(b: Lanes, x: Value, is_cosh: bool) -> Value:
@@ -813,8 +677,8 @@ def _hyperbolic(b: Lanes, x: Value, is_cosh: bool) -> Value:
     s, c = b.sub(rising, falling), b.add(rising, falling)
     main, other = (c, s) if is_cosh else (s, c)
     square = b.mul(r, r)
-    sinh_tail = b.fma(b.mul(r, square), _polynomial(b, square, _SINH_TAIL[b.dtype]), low)
-    cosh_tail = b.fma(square, _polynomial(b, square, _COSH_TAIL[b.dtype]), b.const(0.5))
+    sinh_tail = b.fma(b.mul(r, square), _polynomial(b, square, SINH_TAIL[b.dtype]), low)
+    cosh_tail = b.fma(square, _polynomial(b, square, COSH_TAIL[b.dtype]), b.const(0.5))
     cosh_tail = b.mul(square, cosh_tail)
     # main*(1 + cosh_tail) + other*(r + sinh_tail); |main| >= |other*r| unless main is 0.
     product, product_low = _two_product(b, other, r)
@@ -846,6 +710,7 @@ def _log1p_or_log_twice(b: Lanes, vast: Value, size: Value, argument: Value) -> 
 
 
 def asinh(b: Lanes, x: Value) -> Value:
+    """The inverse of sinh."""
     size = b.abs(x)
     one = b.const(1.0)
     vast = b.gt(size, b.const(_VAST[b.dtype]))
@@ -856,6 +721,7 @@ def asinh(b: Lanes, x: Value) -> Value:
 
 
 def acosh(b: Lanes, x: Value) -> Value:
+    """The inverse of cosh; NaN below 1."""
     one = b.const(1.0)
     vast = b.gt(x, b.const(_VAST[b.dtype]))
     t = b.sub(x, one)
@@ -865,243 +731,13 @@ def acosh(b: Lanes, x: Value) -> Value:
 
 
 def atanh(b: Lanes, x: Value) -> Value:
+    """The inverse of tanh; NaN outside [-1, 1]."""
     size = b.abs(x)
     argument = b.div(b.add(size, size), b.sub(b.const(1.0), size))
     return b.copysign(b.mul(b.const(0.5), log1p(b, argument)), x)
 
 
-# The error function and the normal distribution ------------------------------------------------------------------
-
-# float32: sixteen points near multiples of h = 17/64, chosen among the floats there so that erf of each lies
-# within 1e-3 ulp of a float, and erf(point + t) on |t| <= h/2: row j is the coefficient of t**j. Column 0 is
-# erf(t) - t, so that small arguments keep their relative accuracy. Degree 6: 8.4e-9 of erf.
-_ERF_STEP = 17.0 / 64.0
-_ERF_POINTS_32 = (
-    0.0,
-    0.2655842,
-    0.531184,
-    0.79683286,
-    1.0626358,
-    1.3279973,
-    1.5937258,
-    1.8594544,
-    2.124837,
-    2.3909194,
-    2.6561131,
-    2.9218576,
-    3.1873543,
-    3.4534826,
-    3.7191076,
-    3.9847326,
-)
-_ERF_TABLE_32 = (
-    (
-        0.0,
-        0.29278034,
-        0.5474723,
-        0.7402118,
-        0.8671078,
-        0.93962866,
-        0.97579557,
-        0.9914531,
-        0.99734396,
-        0.9992785,
-        0.99982756,
-        0.99996406,
-        0.99999344,
-        0.999999,
-        0.9999999,
-        1.0,
-    ),
-    (
-        0.12837917,
-        1.0515311,
-        0.85097355,
-        0.5980025,
-        0.36479762,
-        0.1934387,
-        0.088994585,
-        0.035550945,
-        0.0123493755,
-        0.0037137487,
-        0.0009739466,
-        0.00022119468,
-        4.368786e-05,
-        7.461532e-06,
-        1.1102104e-06,
-        1.4344975e-07,
-    ),
-    (
-        0.0,
-        -0.27926946,
-        -0.45202538,
-        -0.47650802,
-        -0.387647,
-        -0.25688607,
-        -0.14183298,
-        -0.066105366,
-        -0.026240408,
-        -0.008879272,
-        -0.0025869105,
-        -0.00064629805,
-        -0.00013924809,
-        -2.5768051e-05,
-        -4.12893e-06,
-        -5.715946e-07,
-    ),
-    (
-        -0.37612256,
-        -0.3010619,
-        -0.12358433,
-        0.05379031,
-        0.15301451,
-        0.1629497,
-        0.121032596,
-        0.07009819,
-        0.03305511,
-        0.0129151,
-        0.004255849,
-        0.0011850179,
-        0.00028124556,
-        5.6811965e-05,
-        9.859933e-06,
-        1.4690313e-06,
-    ),
-    (
-        0.0,
-        0.13296323,
-        0.18383102,
-        0.13740201,
-        0.04791592,
-        -0.02256769,
-        -0.049166594,
-        -0.043135818,
-        -0.026371673,
-        -0.01248001,
-        -0.0047900407,
-        -0.0015160021,
-        -0.00040189066,
-        -8.954168e-05,
-        -1.6967411e-05,
-        -2.7382612e-06,
-    ),
-    (
-        0.112169325,
-        0.07581649,
-        -0.0018513559,
-        -0.059264332,
-        -0.06582864,
-        -0.03688646,
-        -0.005176557,
-        0.010873905,
-        0.012439356,
-        0.008067386,
-        0.003836466,
-        0.0014332149,
-        0.00043566458,
-        0.00010923564,
-        2.2976676e-05,
-        4.0747755e-06,
-    ),
-    (
-        0.0,
-        -0.03774493,
-        -0.061893903,
-        -0.020697773,
-        0.0104990965,
-        0.02217016,
-        0.01571385,
-        0.0046994435,
-        -0.0017654652,
-        -0.0030768246,
-        -0.0020980914,
-        -0.0009800616,
-        -0.00035100718,
-        -0.00010036498,
-        -2.3566385e-05,
-        -4.5972088e-06,
-    ),
-)
-_ERF_CENTRAL = {
-    # erf(x) / x - 1 in x**2 on [0, 0.5], degree 4: 1.5e-9 of erf(x)
-    "float32": (0.12837917, -0.3761261, 0.11282851, -0.026758257, 0.004719144),
-    # the same on [0, 1], degree 11: 1.4e-17
-    "float64": (
-        0.12837916709551256,
-        -0.37612638903183526,
-        0.112837916709444,
-        -0.02686617064313725,
-        0.00522397760628861,
-        -0.0008548325936151508,
-        0.00012055293753020048,
-        -1.4924715272857738e-05,
-        1.6447164229429757e-06,
-        -1.6206539155899477e-07,
-        1.371186723407825e-08,
-        -7.780986008845029e-10,
-    ),
-}
-
-
-@dataclass(frozen=True)
-class _ScaledErfc:
-    """(x + center) * exp(x**2) * erfc(x) as a polynomial in (x - center) / (x + center), 0 <= x <= bound."""
-
-    center: float
-    bound: float
-    coefficients: Coefficients
-
-
-_SCALED_ERFC = {
-    # degree 10: 8.0e-9 of the function
-    "float32": _ScaledErfc(
-        3.0,
-        10.1,
-        (
-            1.0740069,
-            -0.8833945,
-            0.59022826,
-            -0.3104663,
-            0.11952933,
-            -0.026837276,
-            -0.001227217,
-            0.0030712832,
-            -0.00048510506,
-            -0.0003140541,
-            6.9919683e-06,
-        ),
-    ),
-    # degree 22: 1.6e-16
-    "float64": _ScaledErfc(
-        4.0,
-        27.5,
-        (
-            1.095995661000491,
-            -0.9765487290808836,
-            0.7732087022652577,
-            -0.5408538313130631,
-            0.33085158787683155,
-            -0.17401093724547295,
-            0.07638151493476214,
-            -0.026370053255768477,
-            0.006112055383125958,
-            -0.00028095960041865523,
-            -0.0004550510459299703,
-            0.00017681678422641747,
-            -3.640972681333522e-06,
-            -1.8874663996600073e-05,
-            4.706376259283522e-06,
-            1.455037158610057e-06,
-            -8.588805120998915e-07,
-            -1.1847286207688547e-07,
-            1.2688371708598022e-07,
-            3.4643410031558263e-08,
-            -8.732817046139474e-09,
-            -1.1313687737857718e-08,
-            -3.569862840923865e-09,
-        ),
-    ),
-}
+# The error function and the normal distribution ---------------------------------------------------
 
 
 def _exp_of_pair(b: Lanes, high: Value, low: Value) -> Value:
@@ -1113,23 +749,28 @@ def _exp_of_pair(b: Lanes, high: Value, low: Value) -> Value:
 
 def _erfc_positive(b: Lanes, x: Value, exponent: Pair) -> Value:
     """exp(high + low of exponent) * exp(x**2) erfc(x) for 0 <= x <= bound."""
-    plan = _SCALED_ERFC[b.dtype]
+    plan = SCALED_ERFC[b.dtype]
     center = b.const(plan.center)
     distance, total = b.sub(x, center), b.add(x, center)
     reciprocal = b.div(b.const(1.0), total)
     t = b.mul(distance, reciprocal)
     t = b.fma(b.fma(b.neg(t), total, distance), reciprocal, t)
-    scaled = b.mul(_polynomial(b, t, plan.coefficients), reciprocal)
+    value = _polynomial(b, t, plan.coefficients)
+    scaled = b.mul(value, reciprocal)
+    total_low = b.sub(b.select(b.lt(x, center), x, center), b.sub(total, b.maximum(x, center)))
+    remainder = b.fma(b.neg(scaled), total_low, b.fma(b.neg(scaled), total, value))
+    scaled = b.fma(remainder, reciprocal, scaled)
     return b.mul(_exp_of_pair(b, *exponent), scaled)
 
 
 def _erf_central(b: Lanes, x: Value) -> Value:
     """erf(x) for |x| <= 1/2 (1 for float64)."""
-    return b.fma(x, _polynomial(b, b.mul(x, x), _ERF_CENTRAL[b.dtype]), x)
+    return b.fma(x, _polynomial(b, b.mul(x, x), ERF_CENTRAL[b.dtype]), x)
 
 
 def erfc(b: Lanes, x: Value) -> Value:
-    size = b.minimum(b.const(_SCALED_ERFC[b.dtype].bound), b.abs(x))
+    """1 - erf(x), accurate in its tail."""
+    size = b.minimum(b.const(SCALED_ERFC[b.dtype].bound), b.abs(x))
     high, low = _two_product(b, size, size)
     tail = _erfc_positive(b, size, (b.neg(high), b.neg(low)))
     tail = b.select(b.lt(x, b.const(0.0)), b.sub(b.const(2.0), tail), tail)
@@ -1139,7 +780,7 @@ def erfc(b: Lanes, x: Value) -> Value:
 
 def normcdf(b: Lanes, x: Value) -> Value:
     """The standard normal distribution function, erfc(-x / sqrt(2)) / 2."""
-    bound = _SCALED_ERFC[b.dtype].bound * 2.0**0.5
+    bound = SCALED_ERFC[b.dtype].bound * 2.0**0.5
     size = b.minimum(b.const(bound), b.abs(x))
     high, low = _two_product(b, size, size)
     half, root = b.const(0.5), b.const(0.5**0.5)
@@ -1151,16 +792,17 @@ def normcdf(b: Lanes, x: Value) -> Value:
 
 
 def erf(b: Lanes, x: Value) -> Value:
+    """The error function."""
     return _erf_by_table(b, x) if b.dtype == "float32" else _erf_by_parts(b, x)
 
 
 def _erf_by_table(b: Lanes, x: Value) -> Value:
     """Sixteen polynomials of degree 6: with a table in a register, cheaper than an exponential."""
     size = b.minimum(b.const(4.0), b.abs(x))
-    k, shifted = _nearest(b, size, 1.0 / _ERF_STEP)
+    k, shifted = _nearest(b, size, 1.0 / ERF_STEP)
     index = b.iand(b.bitcast_int(shifted), b.iconst(15))
-    t = b.sub(size, b.gather_table(_ERF_POINTS_32, index))
-    rows = [b.gather_table(row, index) for row in _ERF_TABLE_32]
+    t = b.sub(size, b.gather_table(ERF_POINTS_32, index))
+    rows = [b.gather_table(row, index) for row in ERF_TABLE_32]
     result = rows[-1]
     for row in reversed(rows[:-1]):
         result = b.fma(result, t, row)
@@ -1177,24 +819,7 @@ def _erf_by_parts(b: Lanes, x: Value) -> Value:
     return b.copysign(b.select(inner, central, b.sub(b.const(1.0), tail)), x)
 
 
-# Powers and roots -----------------------------------------------------------------------------------------------
-
-# (log(1+r) - r + r**2/2) / r**3 on |r| <= 0.0335.
-_LOG_SMALL_TAIL = {
-    # degree 2: 9.3e-10 of log(1+r)
-    "float32": (0.33333328, -0.25016287, 0.20020072),
-    # degree 7: 6.0e-19
-    "float64": (
-        0.3333333333333243,
-        -0.24999999999999173,
-        0.20000000008854066,
-        -0.16666666674783137,
-        0.1428568990516544,
-        -0.12499977650563363,
-        0.11136656809748223,
-        -0.10023417367287608,
-    ),
-}
+# Powers and roots ---------------------------------------------------------------------------------
 
 
 def _reciprocal_steps() -> tuple[float, ...]:
@@ -1204,85 +829,6 @@ def _reciprocal_steps() -> tuple[float, ...]:
 
 
 _RECIPROCALS = _reciprocal_steps()
-# -log2 of each in two parts, the high part rounded to a multiple of 2**-16 (2**-41) so that adding an exponent is exact.
-_LOG2_STEPS = {
-    "float32": (
-        (
-            -0.3706817626953125,
-            -0.285400390625,
-            -0.2045745849609375,
-            -0.1292877197265625,
-            -0.0579986572265625,
-            0.0,
-            0.078155517578125,
-            0.138916015625,
-            0.1990966796875,
-            0.2585296630859375,
-            0.313507080078125,
-            0.36700439453125,
-            0.418792724609375,
-            0.4686126708984375,
-            0.5161895751953125,
-            0.5612030029296875,
-        ),
-        (
-            -5.6441118e-06,
-            -1.8282373e-06,
-            3.4407117e-06,
-            4.7027816e-06,
-            6.9344674e-06,
-            0.0,
-            3.5453475e-06,
-            -2.9216203e-06,
-            3.4203922e-06,
-            3.350513e-06,
-            -7.6072615e-06,
-            4.083258e-07,
-            6.693466e-06,
-            5.868585e-06,
-            -5.3524595e-06,
-            5.144492e-06,
-        ),
-    ),
-    "float64": (
-        (
-            -0.3706874068070647,
-            -0.2854022188621457,
-            -0.20457114424925749,
-            -0.12928301694500988,
-            -0.05799172275919773,
-            0.0,
-            0.07815906292535146,
-            0.13891309400469254,
-            0.19910010007970413,
-            0.2585330135989352,
-            0.31349947281660206,
-            0.3670048028570818,
-            0.4187994180751957,
-            0.46861853948348653,
-            0.5161842227357738,
-            0.561208147421894,
-        ),
-        (
-            -1.5300768213741692e-13,
-            -1.02668366941445e-13,
-            5.38794030244616e-14,
-            4.3421195976986995e-14,
-            2.1874447110528463e-14,
-            0.0,
-            1.58508812364549e-13,
-            -8.627700440580093e-14,
-            -8.867292226211853e-15,
-            -8.216080457578053e-14,
-            1.795539440320528e-13,
-            -3.9599267466710044e-14,
-            -1.5280222943852307e-13,
-            2.0134106501930766e-13,
-            -3.022519674058776e-14,
-            -1.5486226615695565e-13,
-        ),
-    ),
-}
 
 
 def _log2_pair(b: Lanes, x: Value) -> Pair:
@@ -1290,11 +836,12 @@ def _log2_pair(b: Lanes, x: Value) -> Pair:
     m, e = b.split(x)
     steps = len(_RECIPROCALS)
     interval = b.mul(b.sub(m, b.const(0.75)), b.const(steps / 0.75))
-    # The clamp is for NaN and for m that rounds up to the end; a neighbouring interval still serves.
+    # The clamp is for NaN and for m that rounds up to the end; a neighbouring interval still
+    # serves.
     _, shifted = _nearest(b, _clamp(b, b.sub(interval, b.const(0.5)), (0.0, steps - 1.0)), 1.0)
     index = b.iand(b.bitcast_int(shifted), b.iconst(steps - 1))
     reciprocal = b.gather_table(_RECIPROCALS, index)
-    step_high, step_low = (b.gather_table(part, index) for part in _LOG2_STEPS[b.dtype])
+    step_high, step_low = (b.gather_table(part, index) for part in LOG2_STEPS[b.dtype])
 
     # m * reciprocal = 1 + r + r_low exactly.
     product, r_low = _two_product(b, m, reciprocal)
@@ -1303,7 +850,7 @@ def _log2_pair(b: Lanes, x: Value) -> Pair:
     square, square_low = _two_product(b, r, r)
     half = b.const(-0.5)
     high, low = _quick_two_sum(b, r, b.mul(half, square))
-    cubic = b.mul(b.mul(r, square), _polynomial(b, r, _LOG_SMALL_TAIL[b.dtype]))
+    cubic = b.mul(b.mul(r, square), _polynomial(b, r, LOG_SMALL_TAIL[b.dtype]))
     low = b.add(low, b.fma(half, square_low, b.fma(b.neg(r), r_low, r_low)))
     high, low = _quick_two_sum(b, high, b.add(low, cubic))
     # Into base 2, and the exponent and the step on top.
@@ -1327,7 +874,7 @@ def pow(b: Lanes, x: Value, y: Value) -> Value:
     exponent = _clamp(b, exponent, _EXP2_RANGE[b.dtype])
     n, _ = _nearest(b, exponent, 1.0)
     fraction = b.add(b.sub(exponent, n), _clamp(b, rest, (-0.25, 0.25)))
-    grown = b.fma(fraction, _polynomial(b, fraction, _EXP2_TAIL[b.dtype]), one)
+    grown = b.fma(fraction, _polynomial(b, fraction, EXP2_TAIL[b.dtype]), one)
     result = b.scale(grown, n)
 
     falling = b.lt(y, zero)
@@ -1360,17 +907,13 @@ def reciprocal(b: Lanes, x: Value) -> Value:
     return b.div(b.const(1.0), x)
 
 
-# x**(-1/3) on [0.375, 3], degree 5: 3.0e-3. A first guess.
-_INVERSE_CBRT_GUESS = (1.9759723, -2.20661, 2.0102105, -1.0154991, 0.25922972, -0.026073612)
-
-
 def cbrt(b: Lanes, x: Value) -> Value:
     """The real cube root, of negative numbers too; no division."""
     size = b.abs(x)
     m, e = b.split(size)
     third, _ = _nearest(b, e, 1.0 / 3.0)
     reduced = b.scale(m, b.fma(third, b.const(-3.0), e))
-    inverse = _polynomial(b, reduced, _INVERSE_CBRT_GUESS)
+    inverse = _polynomial(b, reduced, INVERSE_CBRT_GUESS)
     one = b.const(1.0)
     for _ in range({"float32": 1, "float64": 2}[b.dtype]):
         # With h = 1 - a z**3, z (1 + h/3 + 2 h**2/9) leaves an error of 14 h**3 / 81.
@@ -1395,20 +938,25 @@ def sign(b: Lanes, x: Value) -> Value:
     return b.select(nonzero, b.copysign(b.const(1.0), x), x)
 
 
-# Gamma and its derivatives ------------------------------------------------------------------------------
+# Gamma and its derivatives ------------------------------------------------------------------------
 
 # Bernoulli numbers B2, B4, ..., B18.
 _BERNOULLI = tuple(
     above / below
     for above, below in (
-        (1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6), (-3617, 510), (43867, 798),
+        (
+            1, 6), (-1, 30), (1, 42), (-1, 30), (5, 66), (-691, 2730), (7, 6), (-3617, 510), (43867,
+            798,
+        ),
     )
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _AsymptoticSeries:
-    """Arguments are raised by whole steps to at least `start`, where `terms` of the series suffice."""
+    """Arguments are raised by whole steps to at least `start`, where `terms` of the series
+    suffice.
+    """
 
     start: int
     terms: int
@@ -1518,48 +1066,59 @@ def trigamma(b: Lanes, x: Value) -> Value:
     return b.select(b.mand(whole, b.gt(x, b.const(-_INF))), b.const(_INF), result)
 
 
+_LOOSE = MappingProxyType({"float32": 2e-6, "float64": 4e-14})
+
+
 def _entry(
-    name: str, arity: int, body: Callable[..., Value], f32: float, f64: float
+    name: str,
+    body: Callable[..., Value],
+    f32: float,
+    f64: float,
+    arity: int = 1,
+    max_absolute: Mapping[str, float] | None = None,
 ) -> MathFunction:
-    return MathFunction(name, arity, body, MappingProxyType({"float32": f32, "float64": f64}))
+    bounds = MappingProxyType({"float32": f32, "float64": f64})
+    return MathFunction(name, arity, body, bounds, max_absolute or MappingProxyType({}))
 
 
+# float32 bounds hold for every argument on every machine of the tests; float64 ones for samples.
 FUNCTIONS: Mapping[str, MathFunction] = {
     entry.name: entry
     for entry in (
-        _entry("exp", 1, exp, 1.0, 1.0),
-        _entry("exp2", 1, exp2, 1.0, 1.0),
-        _entry("expm1", 1, expm1, 2.0, 2.0),
-        _entry("log", 1, log, 1.0, 1.0),
-        _entry("log2", 1, log2, 2.0, 2.0),
-        _entry("log10", 1, log10, 2.0, 2.0),
-        _entry("log1p", 1, log1p, 2.0, 2.0),
-        _entry("sigmoid", 1, sigmoid, 2.0, 2.0),
-        _entry("softplus", 1, softplus, 2.0, 2.0),
-        _entry("sin", 1, sin, 2.0, 2.0),
-        _entry("cos", 1, cos, 2.0, 2.0),
-        _entry("tan", 1, tan, 2.0, 2.0),
-        _entry("asin", 1, asin, 2.0, 2.0),
-        _entry("acos", 1, acos, 2.0, 2.0),
-        _entry("atan", 1, atan, 2.0, 2.0),
-        _entry("atan2", 2, atan2, 2.0, 2.0),
-        _entry("sinh", 1, sinh, 2.0, 2.0),
-        _entry("cosh", 1, cosh, 2.0, 2.0),
-        _entry("tanh", 1, tanh, 2.0, 2.0),
-        _entry("asinh", 1, asinh, 3.0, 3.0),
-        _entry("acosh", 1, acosh, 3.0, 3.0),
-        _entry("atanh", 1, atanh, 3.0, 3.0),
-        _entry("erf", 1, erf, 2.0, 2.0),
-        _entry("erfc", 1, erfc, 4.0, 4.0),
-        _entry("normcdf", 1, normcdf, 4.0, 4.0),
-        _entry("pow", 2, pow, 2.0, 2.0),
-        _entry("sqrt", 1, sqrt, 0.5, 0.5),
-        _entry("rsqrt", 1, rsqrt, 1.5, 1.5),
-        _entry("reciprocal", 1, reciprocal, 0.5, 0.5),
-        _entry("cbrt", 1, cbrt, 1.0, 1.0),
-        _entry("lgamma", 1, lgamma, 10.0, 10.0),
-        _entry("digamma", 1, digamma, 10.0, 10.0),
-        _entry("trigamma", 1, trigamma, 10.0, 10.0),
-        _entry("sign", 1, sign, 0.0, 0.0),
+        _entry("exp", exp, 1.0, 1.0),
+        _entry("exp2", exp2, 1.25, 1.25),
+        _entry("expm1", expm1, 2.0, 2.0),
+        _entry("log", log, 1.0, 1.0),
+        _entry("log2", log2, 2.0, 2.0),
+        _entry("log10", log10, 2.0, 2.0),
+        _entry("log1p", log1p, 1.0, 1.0),
+        _entry("sigmoid", sigmoid, 2.0, 2.0),
+        _entry("softplus", softplus, 2.0, 2.0),
+        _entry("sin", sin, 1.5, 1.5),
+        _entry("cos", cos, 1.5, 1.5),
+        _entry("tan", tan, 2.0, 2.0),
+        _entry("asin", asin, 2.0, 2.0),
+        _entry("acos", acos, 1.5, 1.5),
+        _entry("atan", atan, 2.0, 3.0),
+        _entry("atan2", atan2, 2.0, 3.0, arity=2),
+        _entry("sinh", sinh, 1.0, 1.0),
+        _entry("cosh", cosh, 2.0, 1.5),
+        _entry("tanh", tanh, 1.5, 1.5),
+        _entry("asinh", asinh, 2.0, 2.0),
+        _entry("acosh", acosh, 2.0, 2.0),
+        _entry("atanh", atanh, 2.5, 2.0),
+        _entry("erf", erf, 1.5, 1.5),
+        _entry("erfc", erfc, 5.0, 5.0),
+        _entry("normcdf", normcdf, 5.5, 5.5),
+        _entry("pow", pow, 1.5, 1.5, arity=2),
+        _entry("sqrt", sqrt, 0.5, 0.5),
+        _entry("rsqrt", rsqrt, 1.5, 1.5),
+        _entry("reciprocal", reciprocal, 0.5, 0.5),
+        _entry("cbrt", cbrt, 0.51, 0.51),
+        _entry("sign", sign, 0.0, 0.0),
+        # These have zeros off the floats, where only the absolute error is small.
+        _entry("lgamma", lgamma, 10.0, 10.0, max_absolute=_LOOSE),
+        _entry("digamma", digamma, 10.0, 10.0, max_absolute=_LOOSE),
+        _entry("trigamma", trigamma, 10.0, 10.0, max_absolute=_LOOSE),
     )
 }

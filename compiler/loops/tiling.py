@@ -1,6 +1,6 @@
 """Arrange a kernel's loops: merge axes, choose the vector axis, and share out the outermost loop.
 
-The body comes with an index symbol ``a0, a1, …`` for each axis of the group and a placeholder loop
+The body comes with an index symbol ``%a0, %a1, …`` for each axis of the group and a placeholder loop
 named ``inner`` for each pass over the inner axes.
 """
 
@@ -31,6 +31,11 @@ from .ir import (
     expressions,
     walk,
 )
+
+
+def axis_name(axis: int) -> str:
+    """Return the index of a group's axis; no dimension symbol of a user starts with ``$``."""
+    return f"$a{axis}"
 
 
 def _indices(stmts: tuple[Stmt, ...]) -> Iterator[tuple[Index, bool]]:
@@ -113,7 +118,7 @@ def _merge_axes(
         after = axis + 1
         if (axis in inner) != (after in inner):
             continue
-        outer_name, inner_name = f"a{axis}", f"a{after}"
+        outer_name, inner_name = f"%a{axis}", f"%a{after}"
         contiguous = True
         for index, _ in _indices(body):
             a = linear_coefficient(index, outer_name)
@@ -141,7 +146,7 @@ def _vector_axis(body: tuple[Stmt, ...], extents: dict[int, Dim]) -> int:
         if not memory:
             continue
         for axis in extents:
-            coefficient = linear_coefficient(index, f"a{axis}")
+            coefficient = linear_coefficient(index, f"%a{axis}")
             if coefficient == 1:
                 score[axis] += 2
             elif coefficient != 0:
@@ -170,9 +175,9 @@ def arrange_loops(
         )
     if vector not in group.inner:
         shared = not outer
-        body = (Loop(f"a{vector}", extents[vector], "vector", body, shared=shared),)
+        body = (Loop(f"%a{vector}", extents[vector], "vector", body, shared=shared),)
     for axis in reversed(outer):
-        body = (Loop(f"a{axis}", extents[axis], "serial", body, shared=axis == outer[0]),)
+        body = (Loop(f"%a{axis}", extents[axis], "serial", body, shared=axis == outer[0]),)
     return body
 
 
@@ -187,7 +192,7 @@ def _nest(
         suffix = "" if outermost else f"_{axis}"
         named = tuple(Fold(f.name + suffix, f.kind, f.value, f.position) for f in folds)
         kind = "vector" if axis == vector else "serial"
-        loop = Loop(f"a{axis}", extents[axis], kind, body, named)
+        loop = Loop(f"%a{axis}", extents[axis], kind, body, named)
         body = (loop,)
         folds = tuple(
             Fold(f.name, f.kind, Var(n.dtype, n.name)) for f, n in zip(folds, named, strict=True)

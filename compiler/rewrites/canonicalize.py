@@ -66,8 +66,10 @@ ELEMENTWISE = (
 
 
 def _normalize_order(node: Node) -> Node | None:
+    """Put a constant last, else the older node first, so that a*b and b*a are one node."""
     a, b = node.inputs
-    if scalar_value(a) is not None and scalar_value(b) is None:
+    constants = scalar_value(a) is not None, scalar_value(b) is not None
+    if constants == (True, False) or (constants == (False, False) and a.serial > b.serial):
         return apply(node.op.name, b, a)
     return None
 
@@ -186,8 +188,8 @@ def _structural(name: str, before: str, after: str, root: object, replace: objec
 
 
 STRUCTURAL = (
-    _structural("constant_last_in_sum", "c + x", "x + c", "add", _normalize_order),
-    _structural("constant_last_in_product", "c * x", "x * c", "mul", _normalize_order),
+    _structural("order_of_sum", "c + x", "x + c", "add", _normalize_order),
+    _structural("order_of_product", "c * x", "x * c", "mul", _normalize_order),
     _structural("known_choice", "where(true, a, b)", "a", "where", _choose_known),
     _structural("drop_implied_broadcast", "f(broadcast(x), y)", "f(x, y)", ops.Map, _slim_operands),
     _structural(

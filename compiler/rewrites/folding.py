@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -128,3 +129,12 @@ def specialize_mode(program: Program, training: bool) -> Program:
         return constant(training, "bool") if isinstance(node.op, ops.Training) else None
 
     return program.with_roots(replace_nodes(program.roots, substitute))
+
+
+def drop_idle_updates(program: Program) -> Program:
+    """Return ``program`` without the updates that give a state its own old value back.
+
+    Inference leaves such updates behind, of random states and running statistics.
+    """
+    kept = tuple((state, value) for state, value in program.updates if value is not state)
+    return replace(program, updates=kept)

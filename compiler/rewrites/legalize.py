@@ -9,7 +9,7 @@ threads share, and one over what is left.
 from __future__ import annotations
 
 from ..ir import ops
-from ..ir.construct import broadcast_to, reshape, transpose
+from ..ir.construct import broadcast_to, extent, reshape, transpose
 from ..ir.dims import product
 from ..ir.graph import Node, Program, apply, constant, make
 from ..ir.types import Dim, TensorType
@@ -67,6 +67,25 @@ def legalize_contract(node: Node) -> Node:
     ) and plain[2] is not None and op.output_shape == tuple(op.sizes[i] for i in plain[2])
     if not sizes_fit:
         return _contract_by_points(node)
+    used = {i for indices in plain for i in indices or ()}
+    repeated = [dim for i, dim in enumerate(op.sizes) if i not in used]
+    if repeated:
+        kept = sorted(used)
+        renamed = [
+            tuple(ops.Affine(((kept.index(i), 1),)) for i in indices or ()) for indices in plain
+        ]
+        once = make(
+            ops.Contract(
+                tuple(op.sizes[i] for i in kept),
+                (renamed[0], renamed[1]),
+                renamed[2],
+                op.output_shape,
+            ),
+            *node.inputs,
+            source=node.source,
+        )
+        times = extent(product(tuple(repeated)), node.dtype)
+        return apply("mul", legalize_contract(once), times)
     left_indices, right_indices, output = (list(p or []) for p in plain)
     left, left_indices = _sum_out(node.inputs[0], left_indices, {*right_indices, *output})
     right, right_indices = _sum_out(node.inputs[1], right_indices, {*left_indices, *output})
@@ -200,20 +219,16 @@ def _point_offsets(
         for index, coefficient in affine.terms:
             step = apply("mul", make(ops.Iota(space, index)), constant(coefficient, "int64"))
             position = apply("add", position, step)
-        size = _size(dim)
+        size = extent(dim, "int64")
         valid = apply(
             "logical_and",
             apply("ge", position, constant(0, "int64")),
             apply("lt", position, size),
         )
         inside = apply("logical_and", inside, valid)
-        offset = apply("add", offset, apply("mul", position, _size(stride)))
+        offset = apply("add", offset, apply("mul", position, extent(stride, "int64")))
         stride = dim * stride
     return apply("where", inside, offset, constant(0, "int64")), inside
-
-
-def _size(dim: Dim) -> Node:
-    return constant(dim, "int64") if isinstance(dim, int) else make(ops.Extent(dim, "int64"))
 
 
 #: Sums over fewer elements than this stay in one piece, on one thread.

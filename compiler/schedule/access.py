@@ -111,13 +111,15 @@ class Access:
             if isinstance(n.op, (ops.Contract, ops.ScatterAdd, ops.Gather)) or is_alias(n)
         ]
         sources = {source for node in readers for source in memory_reads(node)}
-        return frozenset(node for node in sources if node in self.free)
+        return frozenset(
+            node for node in sources if node in self.free or isinstance(node.op, POINTWISE_VIEWS)
+        )
 
     def is_computed(self, node: Node) -> bool:
         """Whether a kernel computes the node (it is no leaf, view or free node)."""
-        if node in self.free:
-            return node in self.stored
-        return not isinstance(node.op, (*LEAVES, *POINTWISE_VIEWS))
+        if node in self.stored:
+            return True
+        return node not in self.free and not isinstance(node.op, (*LEAVES, *POINTWISE_VIEWS))
 
     def pointwise_reads(self, node: Node) -> list[tuple[Node, AxisMap]]:
         """Return the sources that ``node`` reads element by element, with their axis maps.
@@ -147,9 +149,10 @@ class Access:
             source, direct = edges.pop()
             if isinstance(source.op, LEAVES) or (source is not node and self.is_computed(source)):
                 found.append((source, direct))
+            elif is_alias(source):
+                edges.append((strip_aliases(source), False))
             else:
-                for x in source.inputs:
-                    edges.append((peel(x, identity_axes(x))[0], False))
+                edges += [(peel(x, identity_axes(x))[0], False) for x in source.inputs]
         return found
 
     def kernel_sources(self, node: Node) -> dict[Node, bool]:
@@ -188,7 +191,7 @@ def memory_reads(node: Node) -> list[Node]:
         case ops.Map() | ops.Cast() | ops.Reduce() | ops.Broadcast() | ops.Transpose():
             return []
         case ops.Reshape():
-            return [node.inputs[0]] if is_alias(node) else []
+            return [strip_aliases(node)] if is_alias(node) else []
         case _:
             return [peel(x, identity_axes(x))[0] for x in node.inputs]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,18 +17,22 @@ from chainrule.runtime.interpreted import InterpretedExecutable
 BACKENDS = ("numpy", "native")
 
 
+#: Kernel families are compiled once a run, not once a case.
+CACHE = Path(tempfile.mkdtemp(prefix="chainrule-objects-"))
+
+
 def executable(
     program: Program,
     backend: str,
     states: Mapping[Node, np.ndarray] | None = None,
     **options: Any,
 ) -> Any:
-    """Return ``program`` compiled for ``backend``, verified after every pass, without a cache.
+    """Return ``program`` compiled for ``backend``, verified after every pass, with a cache of this run's own.
 
     The result is called with a mapping of inputs; its ``states`` map nodes to arrays.
     """
     held = {node: np.array(array, dtype=node.dtype) for node, array in (states or {}).items()}
-    chosen = CompileOptions(backend=backend, verify=True, **options)
+    chosen = CompileOptions(backend=backend, verify=True, **{"cache": CACHE, **options})
     if backend == "numpy":
         return InterpretedExecutable(program, held)
     from chainrule.compiler.pipeline import compile_native

@@ -66,7 +66,8 @@ def family_object(isa, dtype):
 
 # ---- a driver: one native function that reads everything it needs from an array of i64 ----
 
-ARGUMENTS = "a b c scratch tid nthreads m n k a_m a_k b_k b_n c_m c_n".split()
+ARGUMENTS = ("a", "b", "c", "scratch", "tid", "nthreads", "m", "n", "k")
+ARGUMENTS += ("a_m", "a_k", "b_k", "b_n", "c_m", "c_n")
 
 
 @functools.cache
@@ -349,14 +350,17 @@ def test_transposes_are_single_instruction_shuffles():
 # ---- the family and what a module asks of it ----
 
 
-def test_a_module_declares_only_the_kernels_that_it_can_reach():
+@pytest.mark.parametrize(
+    ("m", "heights"), [(64, {12, 13}), (10, {10}), (784, set(range(7, 15)))], ids=str
+)
+def test_a_module_declares_only_the_kernels_that_it_can_reach(m, heights):
     target = vector_target("avx512")
     module = ir.Module("driver")
     kind = ir.FunctionType(ir.VoidType(), [POINTER] * 4)
     function = ir.Function(module, kind, "contract")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     a, b, c, scratch = function.args
-    problem = Gemm("float32", 64, 512, 784, a, b, a_m=784, a_k=1, b_k=512, b_n=1)
+    problem = Gemm("float32", m, 512, 784, a, b, a_m=784, a_k=1, b_k=512, b_n=1)
     store = Store(c, 512)
     emit_gemm(builder, target, problem, store, tid=0, nthreads=1, scratch=scratch)
     builder.ret_void()
@@ -369,3 +373,4 @@ def test_a_module_declares_only_the_kernels_that_it_can_reach():
     }
     tiles = {kernel for kernel in wanted if isinstance(kernel, TileKernel)}
     assert {(t.vectors, t.walk) for t in tiles} == {(2, "columns")}
+    assert {t.rows for t in tiles} == heights

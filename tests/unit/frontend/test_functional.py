@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from chainrule.compiler.errors import GraphError, GraphTypeError
+from chainrule.compiler.errors import GraphError, GraphTypeError, IndexRangeError
 from chainrule.frontend import functional as F
 from chainrule.frontend.checks import checks_reaching
 from chainrule.frontend.tensor import constant
@@ -241,6 +241,10 @@ def test_labels_are_range_checked() -> None:
     assert (check.low, check.high, check.ignore) == (0, 10, None)
     assert check.source is not None
     assert check.source.filename.endswith("test_functional.py")
+    with pytest.raises(IndexRangeError, match=r"one_hot: index 10 at position \(1,\)"):
+        F.one_hot([0, 10], 10)
+    with pytest.raises(IndexRangeError, match="-1"):
+        F.take_along_axis(A, np.full((2, 3, 1), -1))
 
 
 def test_clip(evaluate) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -203,6 +205,20 @@ def test_sequential() -> None:
         nn.Sequential(lambda x: x)
     doubled = nn.Sequential(nn.Lambda(lambda x: x * 2))
     assert doubled(tensor_input("x", (3,))).shape == (3,)
+
+
+def test_a_copied_model_has_its_own_parameters() -> None:
+    layer = nn.Linear(3, 3)
+    model = nn.Sequential(layer, nn.BatchNorm1d(3), layer)
+    twin = copy.deepcopy(model)
+    assert twin[0] is twin[2]
+    assert twin[0].weight.node is not layer.weight.node
+    before = model.state_dict()
+    for variable in twin.parameters():
+        variable.value[...] = 7
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    assert list(twin.state_dict()) == list(before)
 
 
 def test_state_dict_is_a_copy() -> None:

@@ -20,7 +20,7 @@ from chainrule.compiler.errors import (
     InputError,
 )
 from chainrule.frontend import callbacks as cb
-from chainrule.frontend import metrics, optim, schedules
+from chainrule.frontend import metrics, nn, optim, random, schedules
 from chainrule.frontend.build import build_executable
 from chainrule.frontend.data import ArrayBatches, shuffled_indices, spirals, train_test_split
 from chainrule.frontend.state import Variable, parameter, register_effect
@@ -261,13 +261,13 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     def orders(seed, epochs=2):
         seen = []
         train = program(seed=seed)
-        execute = train._execute
+        execute = train.executable
 
         def spy(arrays):
             seen.append(arrays["x"].copy())
             return execute(arrays)
 
-        train._execute = spy
+        train.executable = spy
         train.fit((X, Y), epochs=epochs, batch_size=100, verbose=0)
         return [np.concatenate(seen[2 * i : 2 * i + 2]) for i in range(epochs)]
 
@@ -350,6 +350,32 @@ def test_a_resumed_training_gives_the_same_bits(tmp_path, compile_program):
     assert second.history["loss"] == whole.history["loss"][2:]
 
 
+def test_random_numbers_and_running_statistics_go_on(tmp_path, compile_program):
+    def make():
+        model = Classifier()
+        x = model.x
+        generator = random.Generator(5)
+        init = np.random.default_rng(0)
+        w1, w2 = (
+            parameter(init.normal(0, 0.5, shape).astype("float32"), "w") for shape in [(2, 8), (8,)]
+        )
+        norm = nn.BatchNorm1d(8)
+        hidden = nn.Dropout(0.5, generator=generator)(norm(x @ w1))
+        loss = (hidden @ w2 - model.y.astype("float32")).square().mean()
+        return TrainingProgram(loss, optim.SGD(0.01), compile_program=compile_program)
+
+    path = tmp_path / "run.safetensors"
+    whole, first, second = make(), make(), make()
+    whole.fit((X, Y), epochs=4, verbose=0)
+    first.fit((X, Y), epochs=2, verbose=0)
+    first.save(path)
+    second.load(path)
+    second.fit((X, Y), epochs=2, verbose=0)
+    assert_same_bits(whole, second)
+    assert {v.role for v in second.states} == {"parameter", "buffer", "random", "slot"}
+    assert second.history["loss"] == whole.history["loss"][2:]
+
+
 def test_a_training_stopped_within_an_epoch_goes_on_there(tmp_path):
     path = tmp_path / "run.safetensors"
     whole = make_resumable()
@@ -398,6 +424,22 @@ def test_callbacks_and_their_schedules_go_on(tmp_path):
     assert second.optimizer.lr == whole.optimizer.lr < 0.5
     assert chosen[1].position == 6
     assert_same_bits(whole, second)
+
+
+def test_a_new_fit_starts_its_callbacks_anew(tmp_path):
+    train, path = program(), tmp_path / "c.safetensors"
+    first, second = cb.EarlyStopping("loss", patience=9), cb.EarlyStopping("loss", patience=9)
+    train.fit((X, Y), verbose=0, callbacks=[first, cb.Checkpoint(path)])
+    seen = []
+    look = cb.LambdaCallback(on_train_begin=lambda program: seen.append(second.monitor.best))
+    train.fit((X, Y), verbose=0, callbacks=[second, look])
+    assert seen == [None]
+    train.save(path)
+    resumed, third = program(), cb.EarlyStopping("loss", patience=9)
+    resumed.load(path)
+    look = cb.LambdaCallback(on_train_begin=lambda program: seen.append(third.monitor.best))
+    resumed.fit((X, Y), verbose=0, callbacks=[third, look])
+    assert seen == [None, second.monitor.best]
 
 
 def test_a_checkpoint_of_another_model_changes_nothing(tmp_path):
@@ -619,8 +661,8 @@ def test_the_digits_are_loaded_or_the_extra_is_named(monkeypatch):
 def test_a_step_costs_little_beside_the_program():
     train = program(metrics=())
     result = {"loss": np.zeros(())}
-    train._execute = lambda arrays: dict(result)
-    plain = train._execute
+    train.executable = lambda arrays: dict(result)
+    plain = train.executable
     rounds = 20000
 
     def cost(function):
