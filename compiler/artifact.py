@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .ir.graph import Program
 from .ir.types import Dim
@@ -56,6 +56,7 @@ class EmptyAxis:
 class Artifact:
     """A compiled program, short of machine code.
 
+    ``report`` says what was fused into what, ``seconds`` what each stage of the compiler took.
     ``table`` lists the buffers in the order of the native function's pointer table; ``entry`` is the
     function ``int64 entry(table, sizes, tid, nthreads, barrier, scratch, status)``.
     """
@@ -72,3 +73,4 @@ class Artifact:
     homes: dict
     empty_axes: tuple[EmptyAxis, ...] = ()
     report: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)

@@ -16,6 +16,11 @@ class SourceLine:
     def __str__(self) -> str:
         return f"{self.filename}:{self.lineno}"
 
+    @property
+    def short(self) -> str:
+        """The line without the folder of its file."""
+        return f"{self.filename.replace(chr(92), '/').rsplit('/', 1)[-1]}:{self.lineno}"
+
 
 class ChainruleError(Exception):
     """The base of every error that chainrule raises on purpose."""

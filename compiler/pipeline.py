@@ -22,7 +22,7 @@ from .rewrites.legalize import legalize
 from .schedule.fusion import group_nodes
 from .schedule.memory import plan_memory
 from .schedule.order import order_groups
-from .schedule.plan import Schedule
+from .schedule.text import format_groups, format_schedule, format_slots
 
 
 def compile_native(
@@ -33,10 +33,10 @@ def compile_native(
     run.run("trace", lambda: program, verify=verify_program, text=format_program)
     graph = optimize_graph(program, options, run)
     graph = run.run("legalize", legalize, graph, verify=verify_program, text=format_program)
-    groups = run.run("fuse", group_nodes, graph, options.fuse, run.note)
-    schedule = run.run("order", order_groups, graph, groups, text=_format_schedule)
+    groups = run.run("fuse", group_nodes, graph, options.fuse, run.note, text=format_groups)
+    schedule = run.run("order", order_groups, graph, groups, text=format_schedule)
     loops = run.run("lower", lower_schedule, schedule, text=format_loop_program, level=4)
-    arena = run.run("plan_memory", plan_memory, loops)
+    arena = run.run("plan_memory", plan_memory, loops, text=format_slots)
     modules, table, scratch = run.run("emit", emit_native, loops, machine, options.profile)
     if options.debug >= 1:
         for name, seconds in run.seconds.items():
@@ -53,7 +53,8 @@ def compile_native(
         work=_total_work(loops),
         homes={node: name for node, name in schedule.home.items() if _is_leaf(node)},
         empty_axes=find_empty_axes(graph),
-        report=(*run.notes, *_describe(schedule)),
+        report=(*format_schedule(schedule).splitlines(), *run.notes),
+        seconds=run.seconds,
     )
 
 
@@ -86,15 +87,3 @@ def find_empty_axes(program: Program) -> tuple[EmptyAxis, ...]:
                 text = f"{where}{node.op.kind} over an axis of size 0 has no value"
                 found.append(EmptyAxis(size, text))
     return tuple(found)
-
-
-def _describe(schedule: Schedule) -> tuple[str, ...]:
-    lines = []
-    for step in schedule.steps:
-        stored = ", ".join(name for _, names in step.stores for name in names)
-        lines.append(f"{step.group} -> {stored}")
-    return tuple(lines)
-
-
-def _format_schedule(schedule: Schedule) -> str:
-    return "\n".join(_describe(schedule)) + "\n"

@@ -1,11 +1,11 @@
 """A parser for formulas: tokens, precedence climbing, and errors that point at the place.
 
-    comparison = sum [("<" | "<=" | ">" | ">=" | "==" | "!=") sum]
-    sum        = product {("+" | "-") product}
-    product    = unary {("*" | "/") unary}
-    unary      = ("-" | "+") unary | power
-    power      = atom [("**" | "^") unary]
-    atom       = number | name | name "(" comparison {"," comparison} ")" | "(" comparison ")"
+comparison = sum [("<" | "<=" | ">" | ">=" | "==" | "!=") sum]
+sum        = product {("+" | "-") product}
+product    = unary {("*" | "/") unary}
+unary      = ("-" | "+") unary | power
+power      = atom [("**" | "^") unary]
+atom       = number | name | name "(" comparison {"," comparison} ")" | "(" comparison ")"
 """
 
 from __future__ import annotations

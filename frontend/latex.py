@@ -327,7 +327,10 @@ class _Printer:
             sign = r" \ast " if self.latex else " * "
             return self.wrap(a, _ATOM) + sign + self.wrap(b, _ATOM), _PRODUCT
         mark = r"^{\top}" if self.latex else "ᵀ"
-        parts = [self.wrap(x, _ATOM) + (mark if flip else "") for x, flip in zip((a, b), flips[1:], strict=True)]
+        parts = [
+            self.wrap(x, _ATOM) + (mark if flip else "")
+            for x, flip in zip((a, b), flips[1:], strict=True)
+        ]
         if flips[0]:
             parts.reverse()
         return (" " if self.latex else " @ ").join(parts), _PRODUCT
@@ -468,4 +471,3 @@ def _matmul_flips(node: Node) -> tuple[bool, bool, bool] | None:
     flip_left = len(left) == 2 and (left[0] == inner) == first_left
     flip_right = len(right) == 2 and (right[-1] == inner) == first_left
     return exchanged, flip_left, flip_right
-

@@ -96,9 +96,7 @@ def _taylor(plain: Expr, x: Symbol, point: Expr) -> list | None:
                 return None
 
             def coefficient(order: int, values: list = values, radius=radius, unit=unit):
-                total = mpmath.fsum(
-                    v * unit[-order * k % _SAMPLES] for k, v in enumerate(values)
-                )
+                total = mpmath.fsum(v * unit[-order * k % _SAMPLES] for k, v in enumerate(values))
                 return (total / _SAMPLES / radius**order).real
 
             if any(abs(coefficient(-k)) > _NEGLIGIBLE for k in range(1, 9)):
@@ -254,7 +252,7 @@ def _quotient_of_exponentials(above: sympy.Poly, below: sympy.Poly, u: Expr) -> 
 
 def _sum_of_exponentials(above: sympy.Poly, below: sympy.Poly, u: Expr) -> Term:
     """Return ``sum(c * exp(k*u))``, each term as ``(c * exp(k*u/2)) * exp(k*u/2)``."""
-    ((shift,), divisor), = below.terms()
+    (((shift,), divisor),) = below.terms()
     total: Term | None = None
     for (k,), c in above.terms():
         term = from_sympy(sympy.factor_terms(sympy.together(sympy.expand(c / divisor))))

@@ -263,7 +263,13 @@ _IRRATIONAL = {
     float(exact): exact
     for exact in (
         *(sympy.log(2), sympy.log(10), 1 / sympy.log(2), 1 / sympy.log(10), sympy.pi, sympy.E),
-        *(sympy.pi / 2, 2 * sympy.pi, sympy.sqrt(2), sympy.sqrt(sympy.pi), sympy.sqrt(2 / sympy.pi)),
+        *(
+            sympy.pi / 2,
+            2 * sympy.pi,
+            sympy.sqrt(2),
+            sympy.sqrt(sympy.pi),
+            sympy.sqrt(2 / sympy.pi),
+        ),
         *(2 / sympy.sqrt(sympy.pi), 1 / sympy.sqrt(sympy.pi), 1 / sympy.sqrt(2), 1 / sympy.pi),
     )
 }

@@ -277,9 +277,7 @@ def rewrite_nodes(
     return [work.settled[root] for root in roots]
 
 
-def apply_rules(
-    program: Program, rules: Iterable[Rule], on_fire: OnFire | None = None
-) -> Program:
+def apply_rules(program: Program, rules: Iterable[Rule], on_fire: OnFire | None = None) -> Program:
     """Return ``program`` with ``rules`` applied, inputs before their users, until none applies.
 
     Of the rules that match a node the first one fires.  ``on_fire(rule, before, after)`` hears of

@@ -87,4 +87,3 @@ def parameters(term: Term) -> tuple[str, ...]:
         if item.op == "param":
             names[str(item.value)] = None
     return tuple(names)
-

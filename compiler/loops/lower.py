@@ -109,7 +109,7 @@ class _Pull:
 
     def let_index(self, expr: Expr) -> Index:
         """Bind an integer value and return it as an index."""
-        name = self.lowering.fresh("$g")
+        name = self.lowering.fresh("g")
         self.body.append(Let(name, expr))
         return SymbolicDim.of(name)
 
@@ -122,7 +122,7 @@ class _Pull:
             return self.load(self.loaded[node], node, index, guard)
         is_leaf = isinstance(node.op, (ops.Input, ops.State, ops.Constant))
         if node in group.axes and not group.copies and not is_leaf:
-            if isinstance(node.op, (ops.Reduce, ops.Contract)):
+            if isinstance(node.op, ops.Contract) or lowering.is_fold(node):
                 raise VerificationError(f"{node!r} is read before it is computed, in {group}")
             if index != self.member_index(node):
                 raise VerificationError(f"{node!r} is read at another index inside {group}")
@@ -429,7 +429,7 @@ class _GroupLowering:
         return self.finish(body)
 
     def axis_symbols(self) -> dict[int, Index]:
-        return {axis: SymbolicDim.of(f"%a{axis}") for axis in range(len(self.group.domain))}
+        return {axis: SymbolicDim.of(axis_name(axis)) for axis in range(len(self.group.domain))}
 
     def store_values(self, pull: _Pull, stores: list[tuple[Node, tuple[str, ...]]]) -> None:
         """Compute all values, then store them: a state may be read and written at one index."""

@@ -846,12 +846,12 @@ def _log2_pair(b: Lanes, x: Value) -> Pair:
     # m * reciprocal = 1 + r + r_low exactly.
     product, r_low = _two_product(b, m, reciprocal)
     r = b.sub(product, b.const(1.0))
-    # log(1 + r + r_low) = r - r**2/2 + r**3 (...) + r_low (1 - r)
+    # log(1 + r + r_low) = r - r**2/2 + r**3 (...) + r_low (1 - r + r**2)
     square, square_low = _two_product(b, r, r)
     half = b.const(-0.5)
     high, low = _quick_two_sum(b, r, b.mul(half, square))
     cubic = b.mul(b.mul(r, square), _polynomial(b, r, LOG_SMALL_TAIL[b.dtype]))
-    low = b.add(low, b.fma(half, square_low, b.fma(b.neg(r), r_low, r_low)))
+    low = b.add(low, b.fma(half, square_low, b.fma(b.sub(square, r), r_low, r_low)))
     high, low = _quick_two_sum(b, high, b.add(low, cubic))
     # Into base 2, and the exponent and the step on top.
     unit_high, unit_low = _LOG2_E_PARTS[b.dtype]
@@ -890,6 +890,23 @@ def pow(b: Lanes, x: Value, y: Value) -> Value:
     undefined = b.mor(undefined, b.mor(b.ne(x, x), b.ne(y, y)))
     result = b.select(undefined, b.const(_NAN), result)
     return b.select(b.mor(b.eq(y, zero), b.eq(x, one)), one, result)
+
+
+def powi(b: Lanes, x: Value, exponent: int) -> Value:
+    """x**exponent for an exponent known while compiling, by repeated squaring.
+
+    Each multiplication rounds: about half an ulp for every bit and set bit of the exponent.
+    """
+    if exponent < 0:
+        return b.div(b.const(1.0), powi(b, x, -exponent))
+    result, square = None, x
+    while exponent:
+        if exponent & 1:
+            result = square if result is None else b.mul(result, square)
+        exponent >>= 1
+        if exponent:
+            square = b.mul(square, square)
+    return b.const(1.0) if result is None else result
 
 
 def sqrt(b: Lanes, x: Value) -> Value:
@@ -1013,7 +1030,10 @@ def lgamma(b: Lanes, x: Value) -> Value:
     positive = b.add(main, b.fma(series, reciprocal, half_log_turn))
     positive = b.sub(positive, log(b, skipped))
     sine, _ = _sine_cosine_of_turns(b, x)
-    log_pi = b.const(1.1447298858494002)
+    # sin(pi x) = pi x for tiny x, without a subnormal product.
+    tiny = b.lt(b.abs(x), b.const(_TINY[b.dtype]))
+    sine = b.select(tiny, x, sine)
+    log_pi = b.select(tiny, b.const(0.0), b.const(1.1447298858494002))
     reflected = b.sub(b.sub(log_pi, log(b, b.abs(sine))), positive)
     unbounded = b.eq(b.abs(x), b.const(_INF))
     whole = b.mand(negative, b.eq(b.rint(x), x))
@@ -1041,7 +1061,8 @@ def digamma(b: Lanes, x: Value) -> Value:
     whole = b.mand(negative, b.eq(b.rint(x), x))
     result = b.select(negative, b.select(whole, b.const(_NAN), reflected), positive)
     result = b.select(b.eq(x, b.const(_INF)), x, result)
-    return b.select(b.eq(x, zero), b.div(b.const(-1.0), x), result)
+    tiny = b.lt(b.abs(x), b.const(_TINY[b.dtype]))
+    return b.select(tiny, b.div(b.const(-1.0), x), result)
 
 
 def trigamma(b: Lanes, x: Value) -> Value:

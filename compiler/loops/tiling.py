@@ -34,8 +34,8 @@ from .ir import (
 
 
 def axis_name(axis: int) -> str:
-    """Return the index of a group's axis; no dimension symbol of a user starts with ``$``."""
-    return f"$a{axis}"
+    """Return the index of a group's axis; no dimension symbol of a user starts with ``%``."""
+    return f"%a{axis}"
 
 
 def _indices(stmts: tuple[Stmt, ...]) -> Iterator[tuple[Index, bool]]:
@@ -118,7 +118,7 @@ def _merge_axes(
         after = axis + 1
         if (axis in inner) != (after in inner):
             continue
-        outer_name, inner_name = f"%a{axis}", f"%a{after}"
+        outer_name, inner_name = axis_name(axis), axis_name(after)
         contiguous = True
         for index, _ in _indices(body):
             a = linear_coefficient(index, outer_name)
@@ -146,7 +146,7 @@ def _vector_axis(body: tuple[Stmt, ...], extents: dict[int, Dim]) -> int:
         if not memory:
             continue
         for axis in extents:
-            coefficient = linear_coefficient(index, f"%a{axis}")
+            coefficient = linear_coefficient(index, axis_name(axis))
             if coefficient == 1:
                 score[axis] += 2
             elif coefficient != 0:
@@ -175,9 +175,9 @@ def arrange_loops(
         )
     if vector not in group.inner:
         shared = not outer
-        body = (Loop(f"%a{vector}", extents[vector], "vector", body, shared=shared),)
+        body = (Loop(axis_name(vector), extents[vector], "vector", body, shared=shared),)
     for axis in reversed(outer):
-        body = (Loop(f"%a{axis}", extents[axis], "serial", body, shared=axis == outer[0]),)
+        body = (Loop(axis_name(axis), extents[axis], "serial", body, shared=axis == outer[0]),)
     return body
 
 
@@ -192,7 +192,7 @@ def _nest(
         suffix = "" if outermost else f"_{axis}"
         named = tuple(Fold(f.name + suffix, f.kind, f.value, f.position) for f in folds)
         kind = "vector" if axis == vector else "serial"
-        loop = Loop(f"%a{axis}", extents[axis], kind, body, named)
+        loop = Loop(axis_name(axis), extents[axis], kind, body, named)
         body = (loop,)
         folds = tuple(
             Fold(f.name, f.kind, Var(n.dtype, n.name)) for f, n in zip(folds, named, strict=True)

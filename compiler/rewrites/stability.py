@@ -254,7 +254,7 @@ def _log_of_indexed(node: Node) -> Node | None:
 
 
 def _is_softmax(node: Node) -> bool:
-    return _is(node, "div") and _is(node.inputs[0], "exp") or _is(node, "sigmoid")
+    return (_is(node, "div") and _is(node.inputs[0], "exp")) or _is(node, "sigmoid")
 
 
 REDUCTIONS = (

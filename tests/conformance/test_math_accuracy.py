@@ -21,8 +21,8 @@ import pytest
 from llvmlite import ir
 
 from chainrule.compiler.backends.llvm_lanes import LaneFeatures, emit_math_function
-from chainrule.compiler.loops.math import FUNCTIONS
-from chainrule.runtime.numpy_lanes import evaluate_math
+from chainrule.compiler.loops.math import FUNCTIONS, powi
+from chainrule.runtime.numpy_lanes import NumpyLanes, evaluate_math
 
 DTYPES = ("float32", "float64")
 UNARY = sorted(name for name, entry in FUNCTIONS.items() if entry.arity == 1)
@@ -127,12 +127,14 @@ def evaluate(name: str, machine: str, *arrays: np.ndarray) -> np.ndarray:
 # References and distances -----------------------------------------------------------------------
 
 
-def over_stdlib(function):
+def over_stdlib(function, pole=math.nan):
     def guarded(value):
         try:
             return function(value)
-        except (ValueError, OverflowError):
-            return math.nan
+        except ValueError:
+            return pole
+        except OverflowError:
+            return math.inf
 
     return lambda x: np.vectorize(guarded, otypes=[np.float64])(x)
 
@@ -180,7 +182,7 @@ REFERENCES = {
     "reciprocal": (lambda x: 1 / x, lambda x: 1 / x),
     "cbrt": (np.cbrt, lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x))),
     "sign": (lambda x: np.where(x == 0, x, np.sign(x)), mpmath.sign),
-    "lgamma": (over_stdlib(math.lgamma), mpmath_lgamma),
+    "lgamma": (over_stdlib(math.lgamma, pole=math.inf), mpmath_lgamma),
     "digamma": (None, mpmath.digamma),
     "trigamma": (None, lambda x: mpmath.psi(1, x)),
     "pow": (np.power, mpmath.power),
@@ -454,7 +456,7 @@ def test_fma_of_numpy_lanes_rounds_once():
     random = np.random.default_rng(23)
     with mpmath.workprec(400):
         for dtype in DTYPES:
-            from_lanes = _fma_machine(dtype)
+            from_lanes = NumpyLanes(dtype).fma
             a, b = (random.uniform(-2, 2, 500).astype(dtype) for _ in range(2))
             nearly = -(a * b) * (1 + random.choice([0, 1e-7, 1e-3, 1e3], 500).astype(dtype))
             got = from_lanes(a, b, nearly)
@@ -466,12 +468,6 @@ def test_fma_of_numpy_lanes_rounds_once():
             with mpmath.workprec(precision):
                 expected = np.array([float(+value) for value in exact], dtype)
             np.testing.assert_array_equal(got, expected)
-
-
-def _fma_machine(dtype):
-    from chainrule.runtime.numpy_lanes import NumpyLanes
-
-    return NumpyLanes(dtype).fma
 
 
 def test_a_function_is_emitted_once_per_module():
@@ -486,6 +482,13 @@ def test_lane_features_are_read_from_a_feature_string():
     assert LaneFeatures.parse("+avx2,+fma,+sse4.1,-avx512f") == AVX2
     assert LaneFeatures.parse("") == LaneFeatures()
     assert LaneFeatures.parse("+neon", "aarch64-linux-gnu") == LaneFeatures(fma=True, round=True)
+
+
+@pytest.mark.parametrize("exponent", (-3, -1, 0, 1, 2, 3, 7, 10))
+def test_whole_powers_by_squaring(exponent):
+    x = np.linspace(-3.0, 3.0, 40)
+    expected = x**exponent
+    np.testing.assert_allclose(powi(NumpyLanes("float64"), x, exponent), expected, rtol=1e-15)
 
 
 @pytest.mark.slow

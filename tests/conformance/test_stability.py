@@ -136,3 +136,80 @@ def test_scalar_formulas(name, spelling):
             if not agrees(got, true, TOLERANCE[order]):
                 wrong.append(f"order {order} at {at}: {got} is not {mpmath.nstr(true, 9)}")
     assert not wrong, "\n".join(wrong)
+
+
+# -- sums of exponentials -------------------------------------------------------------------------
+
+LOG_SUM_EXP = {
+    "plain": lambda z: F.log(F.sum(F.exp(z), axis=1)),
+    "kept": lambda z: F.log(F.sum(F.exp(z), axis=1, keepdims=True)).reshape(z.shape[0]),
+    "shifted": lambda z: (
+        F.log(F.sum(F.exp(z - z.max(axis=1, keepdims=True)), axis=1)) + z.max(axis=1)
+    ),
+    "mean": lambda z: F.log(F.mean(F.exp(z), axis=1)) + float(np.log(4)),
+}
+LOG_SOFTMAX = {
+    "plain": lambda z: F.log(F.exp(z) / F.sum(F.exp(z), axis=1, keepdims=True)),
+    "shifted": lambda z: F.log(
+        F.exp(z - z.max(axis=1, keepdims=True))
+        / F.sum(F.exp(z - z.max(axis=1, keepdims=True)), axis=1, keepdims=True)
+    ),
+    "function": lambda z: F.log(F.softmax(z, axis=1)),
+    "reciprocal": lambda z: F.log(F.exp(z) * (1 / F.sum(F.exp(z), axis=1, keepdims=True))),
+}
+ROWS = np.array(
+    [[0, 0, 0, 0], [1e4, 0, -1e4, 90], [-1e4, -1e4, -9990, -9990], [90, 91, 30, -30], [1, 2, 3, 4]],
+    np.float32,
+)
+
+
+def softmax(z):
+    shifted = np.exp(z.astype(np.float64) - z.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def log_sum_exp(z):
+    largest = z.max(axis=1).astype(np.float64)
+    return largest + np.log(np.exp(z.astype(np.float64) - largest[:, None]).sum(axis=1))
+
+
+@pytest.mark.parametrize("spelling", LOG_SUM_EXP)
+def test_log_sum_exp(spelling):
+    z = input("z", ROWS.shape)
+    y = LOG_SUM_EXP[spelling](z)
+    total = stable(y.sum().node)
+    (slope,) = gradient([total], [z.node])
+    (curve,) = gradient([stable(Tensor(slope)[:, 0].sum().node)], [z.node])
+    outputs, _ = run_program(lower([y.node, slope, curve]), {"z": ROWS})
+    np.testing.assert_allclose(outputs["o0"], log_sum_exp(ROWS), rtol=1e-6, atol=1e-6)
+    p = softmax(ROWS)
+    np.testing.assert_allclose(outputs["o1"], p, rtol=2e-6, atol=1e-37)
+    exact_curve = p[:, :1] * (np.eye(4)[0] - p)
+    np.testing.assert_allclose(outputs["o2"], exact_curve, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("spelling", LOG_SOFTMAX)
+def test_log_softmax(spelling):
+    z = input("z", ROWS.shape)
+    y = LOG_SOFTMAX[spelling](z)
+    (slope,) = gradient([stable(y[:, 1].sum().node)], [z.node])
+    outputs, _ = run_program(lower([y.node, slope]), {"z": ROWS})
+    expected = ROWS - log_sum_exp(ROWS)[:, None]
+    np.testing.assert_allclose(outputs["o0"], expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(outputs["o1"], np.eye(4)[1] - softmax(ROWS), rtol=1e-5, atol=1e-6)
+
+
+def test_log_sum_exp_of_infinities():
+    z = input("z", (3, 2))
+    rows = np.array([[-np.inf, -np.inf], [np.inf, 0], [-np.inf, 5]], np.float32)
+    outputs, _ = run_program(lower([F.log(F.sum(F.exp(z), axis=1)).node]), {"z": rows})
+    assert outputs["o0"].tolist() == [-np.inf, np.inf, 5]
+
+
+def test_softmax_and_indexed_log_softmax():
+    z = input("z", ROWS.shape)
+    plain = F.exp(z) / F.sum(F.exp(z), axis=1, keepdims=True)
+    outputs, _ = run_program(lower([plain.node, F.log(plain[:, 2]).node]), {"z": ROWS})
+    np.testing.assert_allclose(outputs["o0"], softmax(ROWS), rtol=1e-6, atol=1e-37)
+    expected = ROWS[:, 2] - log_sum_exp(ROWS)
+    np.testing.assert_allclose(outputs["o1"], expected, rtol=1e-6, atol=1e-6)

@@ -396,7 +396,7 @@ def leaf(g: Growing) -> None:
 STEPS = (
     *(unary, unary, growing_unary, guarded_unary, binary, binary, formula, select, compare, logic),
     *(integer, cast, reduce, reduce, mean, softmax, view, view, concat, gather, scatter),
-    *(matmul, matmul, window, leaf),
+    *(matmul, matmul, window, leaf, leaf),
 )
 
 

@@ -12,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import chainrule as cr
+from chainrule.compiler.autodiff.expand import expand_formulas
 from chainrule.compiler.errors import FormulaError
+from chainrule.compiler.ir.graph import Program
 from chainrule.frontend.formula import formula, infix
 from chainrule.frontend.formula_parser import parse_formula
+from chainrule.runtime.interpreter import run_program
 
 
 def value(operator, *arrays):
@@ -164,7 +167,8 @@ def test_removable_singularities_that_no_rule_knows(text, taylor):
     x = cr.input("x", points.shape)
     y = operator(x)
     (slope,) = cr.grad(y.sum(), [x])
-    got = cr.compile({"y": y, "slope": slope}, backend="numpy")(x=points.astype(np.float32))
+    program = expand_formulas(Program((("y", y.node), ("slope", slope.node))))
+    got, _ = run_program(program, {"x": points.astype(np.float32)})
     first, second = (1.0, -0.5) if taylor is None else taylor
     np.testing.assert_allclose(got["y"], first, rtol=1e-6)
     np.testing.assert_allclose(got["slope"], second, rtol=1e-5, atol=1e-6)

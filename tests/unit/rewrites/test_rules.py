@@ -44,7 +44,9 @@ def names_of(pattern, kind):
 def bindings_of(rule):
     before = rule._match[0]
     truths = {"p"} if before[0] == "where" else set()
-    nodes = {n: leaf(n, dtype="bool" if n in truths else "float64") for n in names_of(before, "any")}
+    nodes = {
+        n: leaf(n, dtype="bool" if n in truths else "float64") for n in names_of(before, "any")
+    }
     values = {"c": 4.0 if rule.name == "divide_by_power_of_two" else 0.375, "c2": 1.7}
     nodes |= {n: constant(values[n], "float64") for n in names_of(before, "constant")}
     return nodes
@@ -115,7 +117,9 @@ def test_a_rule_through_the_whole_phase(rule):
         (wanted,) = stability.stabilize_nodes([build(rule._match[1], bindings, "float64")])
         assert settled is wanted
     else:
-        assert any(isinstance(getattr(n.op, "function", None), Formula) for n in topological([settled]))
+        assert any(
+            isinstance(getattr(n.op, "function", None), Formula) for n in topological([settled])
+        )
     expanded = expand_formulas(Program((("o", settled),)))
     ((_, final),) = algebraic.simplify_algebra(expanded).outputs
     np.testing.assert_allclose(run(final, arrays), run(before, arrays), rtol=1e-9, atol=1e-12)

@@ -1,0 +1,363 @@
+"""The rules of a sound loop program: names, element types, buffers, loops and the order of kernels.
+
+A program that passes is one that a backend can emit as it stands.  What depends on sizes (offsets
+inside their buffers, memory written before it is read) is checked by the loop interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ..errors import VerificationError
+from ..ir import ops
+from ..ir.dims import symbols
+from ..ir.infer import infer_type
+from ..ir.types import FLOATS, INTEGERS, ITEM_BYTES, TensorType
+from .ir import (
+    Apply,
+    BufferUse,
+    Check,
+    Contraction,
+    Convert,
+    Expr,
+    Fold,
+    Index,
+    IndexValue,
+    Kernel,
+    Let,
+    Literal,
+    Load,
+    Loop,
+    LoopProgram,
+    Operand,
+    Philox,
+    Stmt,
+    Storage,
+    Store,
+    Var,
+    walk,
+)
+from .text import format_expr, format_kernel, format_statement
+
+_KINDS = frozenset({"input", "output", "state", "constant", "arena"})
+_READ_ONLY = frozenset({"input", "constant"})
+
+
+def verify_loops(program: LoopProgram) -> LoopProgram:
+    """Return ``program``; raises VerificationError, with the kernel and statement at fault."""
+    storage = _verify_storage(program)
+    kernels = {kernel.name: kernel for kernel in program.kernels}
+    if len(kernels) != len(program.kernels):
+        raise VerificationError("two kernels share a name")
+    for kernel in program.kernels:
+        _KernelRules(kernel, program, storage).verify()
+    _verify_steps(program, kernels, storage)
+    return program
+
+
+def _verify_storage(program: LoopProgram) -> dict[str, Storage]:
+    storage: dict[str, Storage] = {}
+    for name in program.symbols:
+        if name.startswith("%"):
+            raise VerificationError(f"dimension {name} starts with '%', as names in kernels do")
+    for place in program.storage:
+        if place.name in storage:
+            raise VerificationError(f"two buffers are called {place.name}")
+        storage[place.name] = place
+        if place.kind not in _KINDS or place.dtype not in ITEM_BYTES:
+            raise VerificationError(f"buffer {place.name} is a {place.kind} of {place.dtype}")
+        missing = _symbols(place.size) - set(program.symbols)
+        if missing:
+            raise VerificationError(f"the size of {place.name} needs {', '.join(sorted(missing))}")
+        if (place.kind == "constant") != bool(place.digest):
+            raise VerificationError(f"{place.kind} {place.name}: constants alone have digests")
+        if place.value is not None and (
+            place.value.digest != place.digest
+            or place.value.array.size != place.size
+            or place.value.array.dtype.name != place.dtype
+        ):
+            raise VerificationError(f"constant {place.name} is not what its value is")
+    return storage
+
+
+def _verify_steps(
+    program: LoopProgram, kernels: dict[str, Kernel], storage: dict[str, Storage]
+) -> None:
+    """Steps run known kernels; within a phase none touches what another writes."""
+    written: set[str] = set()
+    phase_reads: dict[str, str] = {}
+    phase_writes: dict[str, str] = {}
+    for step in program.steps:
+        kernel = kernels.get(step.kernel)
+        if kernel is None:
+            raise VerificationError(f"a step runs {step.kernel}, which is no kernel")
+        if step.barrier:
+            phase_reads, phase_writes = {}, {}
+        for use in kernel.buffers:
+            other = phase_writes.get(use.name)
+            if other is None and use.written:
+                other = phase_reads.get(use.name)
+            if other is not None:
+                raise VerificationError(
+                    f"{kernel.name} and {other} share {use.name} without a barrier between them"
+                )
+            if storage[use.name].kind == "arena" and not use.written and use.name not in written:
+                raise VerificationError(f"{kernel.name} reads {use.name} before any kernel writes")
+        for use in kernel.buffers:
+            (phase_writes if use.written else phase_reads)[use.name] = kernel.name
+            if use.written:
+                written.add(use.name)
+
+
+@dataclass
+class _Scope:
+    """Names in reach: values with their element types, and indices."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    indices: frozenset[str] = frozenset()
+    vector: str | None = None
+    in_loop: bool = False
+
+    def inner(self, index: Iterable[str], vector: str | None = None) -> _Scope:
+        indices = self.indices | set(index)
+        return _Scope(dict(self.values), indices, vector or self.vector, in_loop=True)
+
+
+class _KernelRules:
+    """The rules of one kernel."""
+
+    def __init__(self, kernel: Kernel, program: LoopProgram, storage: dict[str, Storage]) -> None:
+        self.kernel = kernel
+        self.storage = storage
+        self.symbols = frozenset(program.symbols)
+        self.sites = len(program.sites)
+        self.uses: dict[str, BufferUse] = {}
+        self.bound: set[str] = set()
+        self.statement: Stmt | None = None
+
+    def fail(self, message: str) -> VerificationError:
+        at = f"\nat {format_statement(self.statement)}" if self.statement is not None else ""
+        return VerificationError(
+            f"{self.kernel.name}: {message}{at}\nin {format_kernel(self.kernel)}"
+        )
+
+    @contextmanager
+    def at(self, stmt: Stmt) -> Iterator[None]:
+        before, self.statement = self.statement, stmt
+        yield
+        self.statement = before
+
+    def verify(self) -> None:
+        for use in self.kernel.buffers:
+            place = self.storage.get(use.name)
+            if place is None:
+                raise self.fail(f"buffer {use.name} has no storage")
+            if place.dtype != use.dtype:
+                raise self.fail(f"buffer {use.name} holds {place.dtype}, not {use.dtype}")
+            if use.written and place.kind in _READ_ONLY:
+                raise self.fail(f"{place.kind} {use.name} is written")
+            if use.name in self.uses:
+                raise self.fail(f"buffer {use.name} is listed twice")
+            self.uses[use.name] = use
+        for cost in (self.kernel.flops, self.kernel.bytes, self.kernel.work):
+            self.index(cost, _Scope())
+        self.block(self.kernel.body, _Scope())
+        parts = [
+            stmt
+            for stmt in self.kernel.body
+            if isinstance(stmt, Contraction) or (isinstance(stmt, Loop) and stmt.shared)
+        ]
+        if parts and len(self.kernel.body) > 1:
+            raise self.fail("threads share a statement that is not the kernel's only one")
+
+    # -- statements ----------------------------------------------------------------------------
+
+    def block(self, stmts: tuple[Stmt, ...], scope: _Scope) -> None:
+        for stmt in stmts:
+            with self.at(stmt):
+                match stmt:
+                    case Let():
+                        self.expr(stmt.value, scope)
+                        self.bind(stmt.name, stmt.value.dtype, scope)
+                    case Store():
+                        self.store(stmt, scope)
+                    case Check():
+                        self.check(stmt, scope)
+                    case Loop():
+                        self.loop(stmt, scope)
+                    case Contraction():
+                        self.contraction(stmt, scope)
+                    case _:
+                        raise self.fail("is no statement of the grammar")
+
+    def bind(self, name: str, dtype: str, scope: _Scope) -> None:
+        """Values are bound once in a kernel; an integer one may also be used as an index."""
+        if not name.startswith("%"):
+            raise self.fail(f"{name} is bound in a kernel and does not start with '%'")
+        if name in self.bound or name in scope.indices:
+            raise self.fail(f"{name} is bound twice")
+        self.bound.add(name)
+        scope.values[name] = dtype
+
+    def bind_index(self, name: str, scope: _Scope) -> None:
+        """Loops one after another may share the name of an index, nested ones may not."""
+        if not name.startswith("%"):
+            raise self.fail(f"{name} is bound in a kernel and does not start with '%'")
+        if name in scope.indices or name in self.bound:
+            raise self.fail(f"{name} is bound twice")
+
+    def store(self, stmt: Store, scope: _Scope) -> None:
+        use = self.uses.get(stmt.buffer)
+        if use is None:
+            raise self.fail(f"buffer {stmt.buffer} is not listed")
+        if not use.written:
+            raise self.fail(f"buffer {stmt.buffer} is not marked as written")
+        self.expr(stmt.value, scope)
+        if stmt.value.dtype != use.dtype:
+            raise self.fail(f"{stmt.value.dtype} is stored in a buffer of {use.dtype}")
+        if stmt.accumulate and use.dtype == "bool":
+            raise self.fail("bools do not add up")
+        self.index(stmt.offset, scope)
+        names = _symbols(stmt.offset)
+        if scope.vector is not None and scope.vector not in names and not names & self.bound:
+            raise self.fail(f"every {scope.vector} stores to the same element")
+
+    def check(self, stmt: Check, scope: _Scope) -> None:
+        if not 0 <= stmt.site < self.sites:
+            raise self.fail(f"check site {stmt.site} is not one of {self.sites}")
+        self.want(stmt.condition, "bool", scope)
+        self.want(stmt.value, "int64", scope)
+
+    def loop(self, stmt: Loop, scope: _Scope) -> None:
+        if stmt.kind not in {"serial", "vector"}:
+            raise self.fail(f"a loop is serial or vector, not {stmt.kind}")
+        if stmt.kind == "vector" and scope.vector is not None:
+            raise self.fail(f"a vector loop stands inside that over {scope.vector}")
+        if stmt.shared and scope.in_loop:
+            raise self.fail("a shared loop stands inside another loop")
+        if stmt.shared and stmt.folds:
+            raise self.fail("a shared loop folds: its parts run on different threads")
+        self.index(stmt.extent, scope)
+        self.bind_index(stmt.index, scope)
+        lone = stmt.extent == 1
+        inner = scope.inner([stmt.index], stmt.index if stmt.kind == "vector" and not lone else None)
+        self.block(stmt.body, inner)
+        for fold in stmt.folds:
+            self.fold(fold, inner)
+        if stmt.shared and not lone:
+            self.separate_stores(stmt)
+        for fold in stmt.folds:
+            self.bind(fold.name, fold.dtype, scope)
+
+    def separate_stores(self, loop: Loop) -> None:
+        """Iterations of a shared loop run at the same time: no element may belong to two."""
+        for stmt in walk(loop.body):
+            if isinstance(stmt, Store) and loop.index not in _symbols(stmt.offset):
+                with self.at(stmt):
+                    raise self.fail(f"every {loop.index}, on any thread, stores to this element")
+
+    def fold(self, fold: Fold, scope: _Scope) -> None:
+        self.expr(fold.value, scope)
+        self.index(fold.position, scope)
+        if fold.kind not in ops.REDUCTIONS:
+            raise self.fail(f"no fold is called {fold.kind}")
+        if fold.value.dtype == "bool" and fold.kind not in {"max", "min"}:
+            raise self.fail(f"bools do not fold by {fold.kind}")
+
+    def contraction(self, stmt: Contraction, scope: _Scope) -> None:
+        if stmt.dtype not in FLOATS:
+            raise self.fail(f"a contraction is of floats, not {stmt.dtype}")
+        if scope.vector is not None:
+            raise self.fail(f"a contraction stands inside the vector loop over {scope.vector}")
+        for extent in (stmt.rows, stmt.columns, stmt.depth):
+            self.index(extent, scope)
+        for operand in (stmt.left, stmt.right):
+            self.operand(operand, stmt, scope)
+        self.bind_index(stmt.row, scope)
+        self.bind_index(stmt.column, scope)
+        if stmt.row == stmt.column:
+            raise self.fail(f"{stmt.row} is bound twice")
+        inner = scope.inner([stmt.row, stmt.column], None if stmt.columns == 1 else stmt.column)
+        self.bind(stmt.result, stmt.dtype, inner)
+        self.block(stmt.epilogue, inner)
+
+    def operand(self, operand: Operand, stmt: Contraction, scope: _Scope) -> None:
+        use = self.uses.get(operand.buffer)
+        if use is None:
+            raise self.fail(f"buffer {operand.buffer} is not listed")
+        if use.dtype != stmt.dtype:
+            raise self.fail(f"operand {operand.buffer} holds {use.dtype}, not {stmt.dtype}")
+        if any(isinstance(s, Store) and s.buffer == use.name for s in walk(self.kernel.body)):
+            raise self.fail(f"operand {operand.buffer} is overwritten while it is read")
+        for index in (operand.offset, operand.row, operand.column):
+            self.index(index, scope)
+
+    # -- expressions ---------------------------------------------------------------------------
+
+    def index(self, index: Index, scope: _Scope) -> None:
+        for name in sorted(_symbols(index) - self.symbols - scope.indices):
+            dtype = scope.values.get(name)
+            if dtype is None:
+                raise self.fail(f"{name} is not bound in {index}")
+            if dtype not in INTEGERS:
+                raise self.fail(f"{name} is a {dtype}, no index")
+
+    def want(self, expr: Expr, dtype: str, scope: _Scope) -> None:
+        self.expr(expr, scope)
+        if expr.dtype != dtype:
+            raise self.fail(f"{format_expr(expr)} is {expr.dtype}, not {dtype}")
+
+    def expr(self, expr: Expr, scope: _Scope) -> None:
+        if expr.dtype not in ITEM_BYTES:
+            raise self.fail(f"unknown element type {expr.dtype}")
+        match expr:
+            case Literal(dtype, value):
+                whole = isinstance(value, int)
+                if dtype not in FLOATS and not (whole and (dtype != "bool" or value in (0, 1))):
+                    raise self.fail(f"{value!r} is no {dtype}")
+            case Load():
+                use = self.uses.get(expr.buffer)
+                if use is None:
+                    raise self.fail(f"buffer {expr.buffer} is not listed")
+                if use.dtype != expr.dtype:
+                    raise self.fail(f"{expr.dtype} is read from a buffer of {use.dtype}")
+                self.index(expr.offset, scope)
+                if expr.guard is not None:
+                    self.want(expr.guard, "bool", scope)
+            case Var(dtype, name):
+                if name not in scope.values:
+                    raise self.fail(f"{name} is used before it is bound")
+                if scope.values[name] != dtype:
+                    raise self.fail(f"{name} is {scope.values[name]}, not {dtype}")
+            case IndexValue(dtype, index):
+                if dtype != "int64":
+                    raise self.fail(f"an index is an int64, not {dtype}")
+                self.index(index, scope)
+            case Convert():
+                self.expr(expr.arg, scope)
+            case Philox():
+                if expr.dtype != "uint32" or expr.word not in (0, 1) or expr.stream < 0:
+                    raise self.fail(f"{format_expr(expr)} is no random word")
+                self.want(expr.element, "int64", scope)
+                self.want(expr.state, "int64", scope)
+            case Apply():
+                self.apply(expr, scope)
+            case _:
+                raise self.fail("holds what is no expression of the grammar")
+
+    def apply(self, expr: Apply, scope: _Scope) -> None:
+        for arg in expr.args:
+            self.expr(arg, scope)
+        types = tuple(TensorType(arg.dtype, ()) for arg in expr.args)
+        try:
+            dtype = infer_type(ops.Map(expr.function), types, None).dtype
+        except (ValueError, TypeError) as error:
+            raise self.fail(str(error)) from None
+        if expr.dtype != dtype:
+            raise self.fail(f"{format_expr(expr)} is {dtype}, not {expr.dtype}")
+
+
+def _symbols(index: Index) -> frozenset[str]:
+    return frozenset() if isinstance(index, int) else symbols(index)
