@@ -56,6 +56,7 @@ class EmptyAxis:
 class Artifact:
     """A compiled program, short of machine code.
 
+    ``write`` keeps a numbered dump file (``name, text, suffix``), where dumps are asked for.
     ``report`` says what was fused into what, ``seconds`` what each stage of the compiler took.
     ``table`` lists the buffers in the order of the native function's pointer table; ``entry`` is the
     function ``int64 entry(table, sizes, tid, nthreads, barrier, scratch, status)``.
@@ -74,3 +75,4 @@ class Artifact:
     empty_axes: tuple[EmptyAxis, ...] = ()
     report: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    write: Callable[[str, str, str], None] | None = None

@@ -6,6 +6,7 @@ Split from ``pipeline.py`` because they need no LLVM.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from .autodiff.expand import expand_formulas
 from .ir.graph import Node, Program
@@ -26,10 +27,12 @@ def optimize_graph(program: Program, options: CompileOptions, runner: PassRunner
     def fired(rule: Rule, before: Node, after: Node) -> None:
         runner.rule_fired(rule.name)
 
+    sizes = program.symbols()
+
     def stage(name: str, function: Callable[..., Program], *arguments: object) -> None:
         nonlocal program
         program = runner.run(
-            name, function, program, *arguments, verify=verify_program, text=format_program
+            name, function, program, *arguments, verify=partial(verify_program, sizes=sizes), text=format_program
         )
 
     stage("specialize_mode", specialize_mode, options.training)

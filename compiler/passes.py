@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from .errors import ChainruleError
 from .options import CompileOptions
 
 Form = TypeVar("Form")
+#: How many programs this process has dumped into each folder.
+_dumped: dict[Path, itertools.count[int]] = {}
 Result = TypeVar("Result")
 
 
@@ -27,6 +30,7 @@ class PassRunner:
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     fired: dict[str, int] = field(default_factory=dict)
+    folder: Path | None = None
     dumped: int = 0
 
     def run(
@@ -58,10 +62,18 @@ class PassRunner:
         return result
 
     def write(self, name: str, text: str, suffix: str = "txt") -> None:
-        """Write one numbered dump file."""
-        folder = Path(self.options.dump or ".")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self.dumped:02d}_{name}.{suffix}").write_text(text)
+        """Write one numbered dump file.
+
+        The first program of a process goes to the dump folder itself, the others to numbered
+        folders in it.
+        """
+        if self.folder is None:
+            top = Path(self.options.dump or ".")
+            number = next(_dumped.setdefault(top.absolute(), itertools.count(1)))
+            self.folder = top if number == 1 else top / f"program_{number}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{self.dumped:02d}_{name}.{suffix}"
+        path.write_text(text, encoding="utf-8")
         self.dumped += 1
 
     def note(self, sentence: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from .artifact import Artifact, EmptyAxis, Machine
 from .backends.cpu import emit_native
@@ -16,6 +17,7 @@ from .ir.verify import verify_program
 from .loops.ir import LoopProgram
 from .loops.lower import lower_schedule
 from .loops.text import format_loop_program
+from .loops.verify import verify_loops
 from .options import CompileOptions
 from .passes import PassRunner
 from .rewrites.legalize import legalize
@@ -32,10 +34,17 @@ def compile_native(
     run = runner or PassRunner(options)
     run.run("trace", lambda: program, verify=verify_program, text=format_program)
     graph = optimize_graph(program, options, run)
-    graph = run.run("legalize", legalize, graph, verify=verify_program, text=format_program)
+    graph = run.run("legalize", legalize, graph, verify=partial(verify_program, sizes=program.symbols()), text=format_program)
     groups = run.run("fuse", group_nodes, graph, options.fuse, run.note, text=format_groups)
     schedule = run.run("order", order_groups, graph, groups, text=format_schedule)
-    loops = run.run("lower", lower_schedule, schedule, text=format_loop_program, level=4)
+    loops = run.run(
+        "lower",
+        lower_schedule,
+        schedule,
+        verify=verify_loops,
+        text=format_loop_program,
+        level=4,
+    )
     arena = run.run("plan_memory", plan_memory, loops, text=format_slots)
     modules, table, scratch = run.run("emit", emit_native, loops, machine, options.profile)
     if options.debug >= 1:
@@ -55,6 +64,7 @@ def compile_native(
         empty_axes=find_empty_axes(graph),
         report=(*format_schedule(schedule).splitlines(), *run.notes),
         seconds=run.seconds,
+        write=None if options.dump is None else run.write,
     )
 
 

@@ -14,6 +14,7 @@ from ..compiler.options import CompileOptions, options_from_environment
 from ..compiler.rewrites.stability import stabilize_nodes
 from . import random
 from .build import build_executable
+from .explanation import explain_executable, profile_executable
 from .metrics import Metric
 from .optimizer import Optimizer
 from .state import Variable, variable_of
@@ -64,17 +65,16 @@ class CompiledFunction:
             return tuple(results[name] for name in self._names)
         return results
 
-    def explain(self) -> str:
-        """Return what was fused into which kernel, and why not where it was not."""
-        return explain_executable(self.executable)
+    def explain(self, **sizes: int) -> str:
+        """Return what was fused into which kernel, and why not where it was not.
 
+        With the symbolic sizes (``batch=64``), also the memory plan and the threads.
+        """
+        return explain_executable(self.executable, **sizes)
 
-def explain_executable(executable: Any) -> str:
-    """Return the report of a native executable; the interpreter has none."""
-    artifact = getattr(executable, "artifact", None)
-    if artifact is None:
-        return "backend='numpy' interprets the graph node by node; nothing is fused"
-    return "\n".join(artifact.report)
+    def profile(self) -> str:
+        """Return what each kernel cost so far; compile with ``profile=True``."""
+        return profile_executable(self.executable)
 
 
 def compile(

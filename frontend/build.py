@@ -12,7 +12,7 @@ import numpy as np
 
 from ..compiler.ir import ops
 from ..compiler.ir.graph import Node, Program, Requirement
-from ..compiler.options import CompileOptions
+from ..compiler.options import PROFILE_LEVEL, CompileOptions
 from ..runtime.interpreted import InterpretedExecutable
 from .checks import checks_reaching
 
@@ -52,4 +52,10 @@ def build_executable(
     executable = load_room("runtime.executable")
     artifact = pipeline.compile_native(program, options, jit.machine_for(options))
     code = jit.LoadedCode(artifact, options)
-    return executable.NativeExecutable(artifact, code, states, options.threads)
+    native = executable.NativeExecutable(artifact, code, states, options.threads)
+    if options.profile:
+        profile = load_room("runtime.profile")
+        native.profile = profile.KernelProfile(artifact, native.binder.symbols)
+        if options.debug >= PROFILE_LEVEL:
+            profile.report_at_exit(native)
+    return native

@@ -32,8 +32,8 @@ def formula(
     Parameters
     ----------
     text : str or sympy.Expr
-        Numbers, parameters, ``+ - * / ** ^``, comparisons, ``where(condition, a, b)``, ``pi``, ``e``
-        and the elementary functions (``exp``, ``log``, ``tanh``, ``sigmoid``, ``erf``, ...).
+        Numbers, parameters, ``+ - * / ** ^``, comparisons, ``where(condition, a, b)``, ``pi``,
+        ``e`` and the elementary functions (``exp``, ``log``, ``tanh``, ``sigmoid``, ``erf``, ...).
     params : sequence of str, optional
         The parameters in the order of the call; by default in order of first appearance.
     name : str, optional
@@ -142,7 +142,7 @@ class FormulaOperator:
         return formulas.sympy.latex(formulas.to_sympy(self._formula.body))
 
     def domain_warnings(self) -> list[str]:
-        """Return where the formula leaves its domain or the range of float32, for real arguments."""
+        """Return where the formula leaves its domain or the range of float32, over the reals."""
         return domain_warnings(_stable_body(self._formula))
 
     def __str__(self) -> str:
@@ -185,12 +185,16 @@ def _is_kept_whole(stable: Formula) -> bool:
     for item in subterms(stable.body):
         if item.op in {"div", "reciprocal"}:
             divisors.append(item.args[-1])
-        elif item.op == "pow" and item.args[1].op == "number" and item.args[1].value < 0:
+        elif item.op == "pow" and item.args[1].op == "number" and _is_negative(item.args[1]):
             divisors.append(item.args[0])
     divisors = [d for d in divisors if parameters(d)]
     if any(t.op in {"exp", "expm1", "sinh", "cosh"} for d in divisors for t in subterms(d)):
         return True
     return bool(divisors) and len(stable.params) == 1 and is_removable(stable)
+
+
+def _is_negative(constant: Term) -> bool:
+    return float(constant.value or 0) < 0
 
 
 # -- printing -------------------------------------------------------------------------------------

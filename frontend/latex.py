@@ -7,9 +7,11 @@ named, and its definition follows under "where".
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from ..compiler.autodiff.reverse import gradient
 from ..compiler.ir import ops
@@ -18,7 +20,6 @@ from ..compiler.ir.rewrite import strip
 from ..compiler.ir.scalars import Formula
 from ..compiler.ir.terms import inline_formula
 from ..compiler.rewrites.stability import stabilize_nodes
-from .tensor import Tensor
 
 #: A shared subexpression whose text is longer than this gets a name.
 _LONG = 24
@@ -26,6 +27,7 @@ _LONG = 24
 _SUM, _PRODUCT, _POWER, _ATOM = 1, 2, 4, 5
 Text = tuple[str, int]
 _INDICES = "ijklmn"
+_WORD = re.compile(r"\\?[A-Za-z]\w*(?:\{\d+\})?")
 
 
 @dataclass(frozen=True)
@@ -109,22 +111,29 @@ def to_text(node: Node, name: str | None = None) -> str:
     return _Printer(node, _TEXT).document(name)
 
 
-def tensor_latex(tensor: Tensor) -> str:
+class _HasNode(Protocol):
+    """A tensor; ``tensor.py`` imports this module."""
+
+    @property
+    def node(self) -> Node: ...
+
+
+def tensor_latex(tensor: _HasNode) -> str:
     """Return a tensor's formula as LaTeX, after the stability rules."""
     return to_latex(stabilize_nodes([tensor.node])[0])
 
 
-def gradient_latex(loss: Tensor, wrt: Tensor) -> str:
+def gradient_latex(loss: _HasNode, wrt: _HasNode) -> str:
     """Return the gradient of the 0-d ``loss`` with respect to ``wrt`` as LaTeX."""
     return to_latex(_gradient(loss, wrt))
 
 
-def gradient_text(loss: Tensor, wrt: Tensor) -> str:
+def gradient_text(loss: _HasNode, wrt: _HasNode) -> str:
     """Return the gradient of the 0-d ``loss`` with respect to ``wrt`` as plain text."""
     return to_text(_gradient(loss, wrt))
 
 
-def _gradient(loss: Tensor, wrt: Tensor) -> Node:
+def _gradient(loss: _HasNode, wrt: _HasNode) -> Node:
     (stable,) = stabilize_nodes([loss.node])
     return stabilize_nodes(gradient([stable], [wrt.node]))[0]
 
@@ -137,7 +146,7 @@ class _Printer:
         order = topological([root])
         self.uses = Counter(strip(x) for node in order for x in node.inputs)
         self.names: dict[Node, str] = {}
-        self.definitions: list[str] = []
+        self.definitions: dict[str, str] = {}
         self.written: dict[Node, Text] = {}
         self.taken = {_label(n) for n in order}
         self.symbols = self.name_leaves([n for n in order if _label(n)])
@@ -149,7 +158,7 @@ class _Printer:
         seen: Counter[str] = Counter()
         many = Counter(map(_label, leaves))
         symbols = {}
-        for leaf in leaves:
+        for leaf in sorted(leaves, key=lambda n: getattr(n.op, "key", 0)):  # in order of making
             label = _label(leaf)
             symbol = _symbol(label, self.latex)
             if many[label] > 1:
@@ -162,9 +171,22 @@ class _Printer:
         text = self.text(self.root)[0]
         if name:
             text = self.style.define.format(name, text)
-        if not self.definitions:
+        used = self.used_definitions(text)
+        if not used:
             return text
-        return self.style.line.join([text, self.style.where, *self.definitions])
+        lines = [self.style.define.format(letter, self.definitions[letter]) for letter in used]
+        return self.style.line.join([text, self.style.where, *lines])
+
+    def used_definitions(self, text: str) -> list[str]:
+        """Return the letters that ``text`` needs, through definitions, in order of definition."""
+        used: set[str] = set()
+        pending = [text]
+        while pending:
+            words = set(_WORD.findall(pending.pop()))
+            fresh = [letter for letter in self.definitions if letter in words - used]
+            used.update(fresh)
+            pending += [self.definitions[letter] for letter in fresh]
+        return [letter for letter in self.definitions if letter in used]
 
     def text(self, node: Node) -> Text:
         node = strip(node)
@@ -175,7 +197,7 @@ class _Printer:
             shared = self.uses[node] > 1 and node.inputs and node is not self.root
             if shared and len(text[0]) > _LONG:
                 self.names[node] = letter = self.letter()
-                self.definitions.append(self.style.define.format(letter, text[0]))
+                self.definitions[letter] = text[0]
                 return letter, _ATOM
         return self.written[node]
 
@@ -258,6 +280,10 @@ class _Printer:
         return f"{self.wrap(a, _SUM)} - {self.wrap(b, _PRODUCT)}", _SUM
 
     def mul(self, a: Node, b: Node) -> Text:
+        for factor, rest in ((a, b), (b, a)):
+            rest = strip(rest)
+            if _is_map(rest, "div") and (split := _softmax_part(factor, rest.inputs[1])):
+                return self.weighted(rest.inputs[0], split)
         if scalar_value(b) is not None:
             a, b = b, a
         return self.style.times.format(self.wrap(a, _PRODUCT), self.wrap(b, _PRODUCT)), _PRODUCT
@@ -267,12 +293,14 @@ class _Printer:
 
     def div(self, a: Node, b: Node) -> Text:
         if split := _weighted_softmax(a, b):
-            weight, x = split
-            parts = self.wrap(weight, _PRODUCT), self.call("softmax", x)[0]
-            return self.style.times.format(*parts), _PRODUCT
+            return self.weighted(*split)
         level = 0 if self.latex else _PRODUCT
         text = self.style.fraction.format(self.wrap(a, level), self.wrap(b, level and _POWER))
         return text, self.style.fraction_level
+
+    def weighted(self, weight: Node, x: Node) -> Text:
+        parts = self.call("softmax", x)[0], self.wrap(weight, _PRODUCT)
+        return self.style.times.format(*parts), _PRODUCT
 
     def reciprocal(self, x: Node) -> Text:
         level = 0 if self.latex else _POWER
@@ -295,6 +323,8 @@ class _Printer:
         return self.style.absolute.format(self.text(x)[0]), _ATOM
 
     def where(self, condition: Node, a: Node, b: Node) -> Text:
+        if _is_map(condition, "isfinite") and strip(condition.inputs[0]) is strip(a):
+            return self.text(a)  # the guard of a shift by a maximum
         parts = (self.text(x)[0] for x in (condition, a, b))
         return self.style.cases.format(*parts), _ATOM
 
@@ -439,15 +469,24 @@ def _recognise(node: Node) -> tuple[str, Node] | None:
     return (name, _shifted(inside)) if mine is inside else None
 
 
-def _weighted_softmax(top: Node, bottom: Node) -> tuple[Node, Node] | None:
-    """Return ``(weight, x)`` where ``top / bottom`` is ``weight * softmax(x)``."""
-    top, total = strip(top), _unreshaped(bottom)
-    if not _is_map(top, "mul") or not isinstance(total.op, ops.Reduce) or total.op.kind != "sum":
+def _softmax_part(factor: Node, bottom: Node) -> Node | None:
+    """Return x where ``factor / bottom`` is ``softmax(x)``."""
+    total = _unreshaped(bottom)
+    if not isinstance(total.op, ops.Reduce) or total.op.kind != "sum":
         return None
     terms = strip(total.inputs[0])
-    for weight, factor in (top.inputs, top.inputs[::-1]):
-        if _is_map(terms, "exp") and strip(factor) is terms:
-            return weight, _shifted(strip(terms).inputs[0])
+    if _is_map(terms, "exp") and strip(factor) is terms:
+        return _shifted(strip(terms.inputs[0]))
+    return None
+
+
+def _weighted_softmax(top: Node, bottom: Node) -> tuple[Node, Node] | None:
+    """Return ``(weight, x)`` where ``top / bottom`` is ``softmax(x) * weight``."""
+    top = strip(top)
+    if _is_map(top, "mul"):
+        for weight, factor in (top.inputs, top.inputs[::-1]):
+            if (x := _softmax_part(factor, bottom)) is not None:
+                return weight, x
     return None
 
 

@@ -17,6 +17,7 @@ from .batch_sources import ArraySource, IterableSource, Source, cut_batches
 from .build import Executable, build_executable
 from .callbacks import Callback, Checkpoint
 from .data import as_named_arrays, common_length
+from .explanation import explain_executable, profile_executable
 from .history import History
 from .interrupts import DeferredInterrupt
 from .metrics import Metric, resolve_metrics
@@ -444,6 +445,19 @@ class TrainingProgram:
             names = tuple(inputs_of(program))
             self._inference[key] = self._compile(program, training=False), names
         return self._inference[key]
+
+    # -- reports ----------------------------------------------------------------------------------
+
+    def explain(self, **sizes: int) -> str:
+        """Return what was fused into which kernel, and why not where it was not.
+
+        With the symbolic sizes (``batch=64``), also the memory plan and the threads.
+        """
+        return explain_executable(self.executable, **sizes)
+
+    def profile(self) -> str:
+        """Return what each kernel of the step cost so far; compile with ``profile=True``."""
+        return profile_executable(self.executable)
 
     # -- checkpoints ------------------------------------------------------------------------------
 

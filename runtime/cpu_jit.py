@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
+from collections.abc import Callable
 from functools import cache
 
 import llvmlite.binding as llvm
@@ -22,6 +24,9 @@ _ENTRY = ctypes.CFUNCTYPE(
     ctypes.c_void_p,
     ctypes.c_void_p,
 )
+#: Debug levels from which LLVM IR and assembly are printed.
+LLVM_LEVEL, ASSEMBLY_LEVEL = 5, 6
+Write = Callable[[str, str, str], None]
 _SETS = {
     "avx512": ("avx512f", "avx512vl", "avx512dq", "avx512bw"),
     "avx2": ("avx2", "fma"),
@@ -90,20 +95,26 @@ def optimize(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
     builder.getModulePassManager().run(module, builder)
 
 
-def compile_object(source: ModuleSource, machine: Machine, options: CompileOptions) -> bytes:
-    """Compile one module to an object file."""
+def llvm_version() -> str:
+    """Return the version of the LLVM in llvmlite."""
+    return ".".join(map(str, llvm.llvm_version_info))
+
+
+def compile_object(
+    source: ModuleSource, machine: Machine, options: CompileOptions, write: Write | None = None
+) -> bytes:
+    """Compile one module to an object file; ``write`` keeps its LLVM IR and assembly."""
     text = source.emit()
-    if options.debug >= 5:
+    if options.debug >= LLVM_LEVEL:
         print(text, file=sys.stderr)
     module = llvm.parse_assembly(text)
     target = target_machine(machine)
     if source.optimize:
         optimize(module, target)
-    if options.dump is not None:
-        folder = options.dump
-        (folder / f"07_{source.name}.ll").write_text(text)
-        (folder / f"08_{source.name}.s").write_text(target.emit_assembly(module))
-    if options.debug >= 6:
+    if write is not None:
+        write(source.name, text, "ll")
+        write(source.name, target.emit_assembly(module), "s")
+    if options.debug >= ASSEMBLY_LEVEL:
         print(target.emit_assembly(module), file=sys.stderr)
     return target.emit_object(module)
 
@@ -112,19 +123,49 @@ class LoadedCode:
     """Machine code of one program in this process; it stays while this object lives."""
 
     def __init__(self, artifact: Artifact, options: CompileOptions) -> None:
-        self.cache = ObjectCache(options.cache if options.dump is None else None)
+        shown = options.dump is not None or options.debug >= LLVM_LEVEL
+        self.cache = ObjectCache(None if shown else options.cache)
+        self.seconds = {"machine_code": 0.0, "link": 0.0}
         backing = llvm.parse_assembly("")
         backing.triple = artifact.machine.triple
         self._engine = llvm.create_mcjit_compiler(backing, target_machine(artifact.machine))
         self.code_bytes = 0
         for source in artifact.modules:
+            start = time.perf_counter()
             data = self.cache.get(
-                source.key, lambda s=source: compile_object(s, artifact.machine, options)
+                source.key,
+                lambda s=source: compile_object(s, artifact.machine, options, artifact.write),
             )
+            self.seconds["machine_code"] += time.perf_counter() - start
             self.code_bytes += len(data)
             self._engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+        start = time.perf_counter()
         self._engine.finalize_object()
+        self.seconds["link"] += time.perf_counter() - start
+        if options.debug >= 1:
+            for name, seconds in self.seconds.items():
+                print(f"{name:24s} {1e3 * seconds:8.2f} ms", file=sys.stderr)
         self.address = self._engine.get_function_address(artifact.entry)
         self.entry = _ENTRY(self.address)
         self.worker_address = self._engine.get_function_address("worker")
         self.launch_address = self._engine.get_function_address("launch")
+
+
+def compile_functions(text: str, arity: dict[str, int]) -> list[Callable[..., int]]:
+    """Return functions of LLVM IR by name, each of that many int64 arguments, giving an int64.
+
+    For measurements; the code stays for the life of the process.
+    """
+    machine = target_machine(host_machine())
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(text), machine)
+    engine.finalize_object()
+    _kept.append(engine)
+    return [
+        ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * count)(
+            engine.get_function_address(name)
+        )
+        for name, count in arity.items()
+    ]
+
+
+_kept: list[llvm.ExecutionEngine] = []

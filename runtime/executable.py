@@ -16,6 +16,7 @@ from ..compiler.ir.graph import Node
 from .binding import InputBinder
 from .buffer import aligned_bytes, place_slots
 from .cpu_jit import LoadedCode
+from .profile import KernelProfile
 from .threads import WorkerPool, available_threads, shared_pool
 
 #: Element operations below which a call runs on one thread: waking and meeting costs more.
@@ -96,6 +97,7 @@ class NativeExecutable:
         self._scratch: list[np.ndarray] = []
         self._meeting = aligned_bytes(64 * 8)
         self._pool: WorkerPool | None = None
+        self.profile: KernelProfile | None = None
 
     @property
     def peak_bytes(self) -> int:
@@ -138,6 +140,8 @@ class NativeExecutable:
             failed = self._run_threads(frame)
         if failed:
             self._report_failure()
+        if self.profile is not None:
+            self.profile.record(sizes, frame.threads, self._status[8:])
         return results
 
     def kernel_cycles(self) -> dict[str, int]:
@@ -147,6 +151,15 @@ class NativeExecutable:
             step.kernel: count
             for step, count in zip(self.artifact.loops.steps, cycles, strict=True)
         }
+
+    def choose_threads(self, sizes: Mapping[str, int]) -> tuple[int, str]:
+        """Return how many threads a call with these sizes uses, and why."""
+        work = evaluate(self.artifact.work, sizes)
+        if self.threads == 1:
+            return 1, "one thread is all that was asked for or may run"
+        if work < SERIAL_CALL:
+            return 1, f"{work:,} element operations do not pay for waking a thread ({SERIAL_CALL:,})"
+        return self.threads, f"{work:,} element operations, of which {SERIAL_CALL:,} pay for waking"
 
     def _make_frame(self, sizes: tuple[int, ...]) -> _Frame:
         bound = dict(zip(self.binder.symbols, sizes, strict=True))
@@ -166,8 +179,7 @@ class NativeExecutable:
             (name, slot, tuple(evaluate(dim, bound) for dim in shape), dtype)
             for name, slot, shape, dtype in self._output_slots
         )
-        work = evaluate(self.artifact.work, bound)
-        threads = self.threads if work >= SERIAL_CALL else 1
+        threads, _ = self.choose_threads(bound)
         while len(self._scratch) < threads:
             self._scratch.append(aligned_bytes(self.artifact.scratch_bytes))
         self._scratch_addresses = [array.ctypes.data for array in self._scratch]

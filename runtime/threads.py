@@ -81,9 +81,8 @@ class WorkerPool:
             ).start()
 
     def _serve(self, number: int) -> None:
-        word = self._words_address + _WORD_BYTES * number
         while True:
-            if self._worker(word, self._job_address, number) == _END:
+            if self._worker(self._words_address, self._job_address, number) == _END:
                 return
             self._wake[number].wait()
             self._wake[number].clear()

@@ -7,14 +7,18 @@ A view is built once a pass and asked a few questions; it is never built in an i
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from ..ir.graph import Node, Program, topological
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def graph_view(roots: Program | Iterable[Node]) -> nx.DiGraph:
     """Return the graph of every node that ``roots`` need, in topological order of insertion."""
+    import networkx as nx
+
     nodes = roots.nodes() if isinstance(roots, Program) else topological(roots)
     view = nx.DiGraph()
     view.add_nodes_from(nodes)
@@ -42,6 +46,8 @@ def _closure(step: Callable[[Node], Iterable[Node]], start: Iterable[Node]) -> s
 
 def topological_generations(view: nx.DiGraph) -> list[list[Node]]:
     """Return the nodes in layers; a node's inputs all lie in earlier layers."""
+    import networkx as nx
+
     return [sorted(layer, key=lambda n: n.serial) for layer in nx.topological_generations(view)]
 
 
@@ -51,6 +57,8 @@ def dominators(view: nx.DiGraph, *, towards: str = "outputs") -> dict[Node, Node
     ``towards`` is ``outputs`` (paths from the node to any node without users; the question fusion
     asks) or ``inputs`` (paths from any leaf to the node).  None where paths have no node in common.
     """
+    import networkx as nx
+
     if towards not in {"outputs", "inputs"}:
         raise ValueError(f"towards is 'outputs' or 'inputs', not {towards!r}")
     graph = view.reverse(copy=True) if towards == "outputs" else view.copy()
@@ -69,6 +77,8 @@ def is_convex(view: nx.DiGraph, group: Collection[Node]) -> bool:
 
 def critical_path(view: nx.DiGraph, cost: Callable[[Node], float]) -> tuple[float, list[Node]]:
     """Return the cost of the most expensive path, and the path."""
+    import networkx as nx
+
     best: dict[Node, tuple[float, Node | None]] = {}
     for node in nx.topological_sort(view):
         longest, via = 0.0, None
@@ -89,4 +99,6 @@ def critical_path(view: nx.DiGraph, cost: Callable[[Node], float]) -> tuple[floa
 
 def width(view: nx.DiGraph) -> int:
     """Return the size of the largest layer: how many nodes can run at once, at least."""
+    import networkx as nx
+
     return max((len(layer) for layer in nx.topological_generations(view)), default=0)

@@ -1,7 +1,8 @@
-"""Stable ways to compute a formula: Taylor polynomials at removable singularities, tame exponentials.
+"""Stable ways to compute a formula: Taylor polynomials where it is 0/0, tame exponentials.
 
-Taylor coefficients come from Cauchy's integral on a circle around the point, in 60 digits: that needs
-no symbolic series, and the coefficients of negative order tell a removable singularity from a pole.
+Taylor coefficients come from Cauchy's integral on a circle around the point, in 60 digits: that
+needs no symbolic series, and the coefficients of negative order tell a removable singularity from a
+pole.
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ from dataclasses import dataclass
 
 import mpmath
 import sympy
-from sympy import Expr, Symbol
+from sympy import Symbol
 
 from ..errors import GraphError
 from ..ir.scalars import Formula, Term, call, number, param
-from .formulas import Elementary, from_sympy, in_plain_functions, to_sympy
-from .symbolic import is_small_polynomial
+from .formulas import (
+    Elementary,
+    Expr,
+    from_sympy,
+    in_plain_functions,
+    is_small_polynomial,
+    to_sympy,
+)
 
 _DIGITS = 60
 _SAMPLES = 256
@@ -33,7 +40,7 @@ _PRECISION = {"float32": (26, 26), "float64": (55, 34)}
 
 
 def expand(formula: Formula, dtype: str) -> Term:
-    """Return a term that computes ``formula`` stably in ``dtype``; its body where nothing is found."""
+    """Return a term that computes ``formula`` stably in ``dtype``; its body if all is well."""
     try:
         expression = to_sympy(formula.body)
         far = tame_exponentials(expression)
@@ -54,7 +61,7 @@ def expand(formula: Formula, dtype: str) -> Term:
 
 
 def removable_singularities(expression: Expr) -> list[tuple[Expr, list]]:
-    """Return the rational points where ``expression`` is 0/0 but analytic, with Taylor coefficients."""
+    """Return the rational points where ``expression`` is 0/0 but analytic, with its series."""
     if not is_small_polynomial(expression) or expression.count_ops() > _LARGEST:
         return []
     plain = in_plain_functions(expression)
@@ -75,7 +82,7 @@ def _singular_points(plain: Expr, x: Symbol) -> list[Expr]:
         if not power.exp.is_number or not power.exp.is_negative or not power.base.has(x):
             continue
         base = power.base
-        if base.is_polynomial(x) and sympy.degree(base, x) <= 4:
+        if base.is_polynomial(x) and sympy.Poly(base, x).degree() <= 4:
             points |= {r for r in sympy.roots(sympy.Poly(base, x)) if r.is_rational}
         else:
             points |= {sympy.Integer(p) for p in _LIKELY if base.subs(x, p).simplify() == 0}
@@ -83,7 +90,7 @@ def _singular_points(plain: Expr, x: Symbol) -> list[Expr]:
 
 
 def _taylor(plain: Expr, x: Symbol, point: Expr) -> list | None:
-    """Return Taylor coefficients at ``point``; None for a pole, a branch point or no convergence."""
+    """Return Taylor coefficients at ``point``; None for a pole or a branch point."""
     with mpmath.workdps(_DIGITS):
         function = sympy.lambdify(x, plain, modules="mpmath")
         center = mpmath.mpf(point.p) / point.q
@@ -118,7 +125,7 @@ class _Near:
     odd: bool
 
     def splice(self, far: Term, name: str) -> Term:
-        """Return the polynomial near the point, ``far`` elsewhere; ``far`` is never at the point."""
+        """Return the polynomial near the point, ``far`` elsewhere, never evaluated near it."""
         x = param(name)
         h = x if self.point == 0 else call("sub", x, number(float(self.point)))
         near = call("lt", call("abs", h), number(self.reach))
@@ -240,7 +247,7 @@ def _quotient_of_exponentials(above: sympy.Poly, below: sympy.Poly, u: Expr) -> 
     degree = below.degree()
 
     def side(polynomial: sympy.Poly, flip: bool) -> Term:
-        terms = [((degree - k) if flip else k, c) for (k,), c in polynomial.terms()]
+        terms = [(int(degree - k) if flip else k, c) for (k,), c in polynomial.terms()]
         return _horner(sorted(terms, key=lambda t: -t[0]), z)
 
     if above.is_zero:

@@ -15,13 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 import sympy
-from sympy import Expr, Function, Integer, Rational
+from sympy import Function, Integer, Rational
 
 from ..errors import GraphError
 from ..ir.scalars import Term, call, number, param, subterms
+
+#: A SymPy expression; SymPy's own annotations are too partial to check against.
+Expr: TypeAlias = Any
 
 ZERO, ONE, HALF = Integer(0), Integer(1), Rational(1, 2)
 
@@ -44,7 +47,7 @@ class Elementary(Function):
 
 def _function(
     name: str, partials: Callable[..., tuple[Expr, ...]] | None = None, symbol: str | None = None
-) -> type[Elementary]:
+) -> Any:
     """Return a class for ``name``; ``partials`` gives its partial derivatives (zero for None)."""
 
     def fdiff(self: Elementary, argindex: int = 1) -> Expr:
@@ -60,7 +63,7 @@ class Where(Elementary):
     elementary = "where"
 
     @classmethod
-    def eval(cls, condition: Expr, a: Expr, b: Expr) -> Expr | None:
+    def eval(cls, condition: Expr, a: Expr, b: Expr) -> Expr | None:  # type: ignore[override]
         return a if a == b else None
 
     def _eval_derivative(self, s: Expr) -> Expr:
@@ -213,7 +216,7 @@ MEANINGS: dict[str, Callable[..., Expr]] = {
 }
 
 #: SymPy class -> elementary name, for functions that mean the same.
-NAMES: dict[type, str] = {
+NAMES: dict[Any, str] = {
     **{
         MEANINGS[name]: name
         for name in (
@@ -249,6 +252,28 @@ def in_plain_functions(expression: Expr) -> Expr:
     for function, meaning in PLAIN.items():
         expression = expression.replace(function, meaning)
     return expression
+
+
+#: An expansion to more terms than about this takes longer than it is worth.
+_EXPANSION_LIMIT = 24
+
+
+def is_small_polynomial(expression: Expr) -> bool:
+    """Return whether ``sympy.expand`` of ``expression`` is cheap: its degree is low.
+
+    Powers of sums of powers can have more terms than memory holds.
+    """
+    return _degree(expression) <= _EXPANSION_LIMIT
+
+
+def _degree(e: Expr) -> int:
+    if e.is_Add:
+        return max(map(_degree, e.args))
+    if e.is_Mul:
+        return sum(map(_degree, e.args))
+    if e.is_Pow and e.exp.is_number:
+        return _degree(e.base) * max(1, abs(int(e.exp)))
+    return 0 if e.is_number else 1
 
 
 # -- terms and SymPy expressions ------------------------------------------------------------------

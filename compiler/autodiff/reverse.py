@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..analysis.views import graph_view, reachable_between
 from ..errors import GraphError, GraphTypeError, locate
 from ..ir import construct
 from ..ir.dims import format_shape
@@ -44,10 +43,14 @@ def gradient(
     pending: dict[Node, Node] = {}
     for output, seed in zip(outputs, _seeds(outputs, cotangents), strict=True):
         _accumulate(pending, output, seed)
-    active = reachable_between(graph_view(outputs), wrt, outputs)
+    order = topological(outputs)
     wanted = set(wrt)
+    active: set[Node] = set()  # what depends on one of wrt
+    for node in order:
+        if node in wanted or any(x in active for x in node.inputs):
+            active.add(node)
     found: dict[Node, Node] = {}
-    for node in reversed(topological(outputs)):
+    for node in reversed(order):
         cotangent = pending.pop(node, None)
         if cotangent is None or node not in active:
             continue

@@ -8,7 +8,6 @@ chainrule.compiler.autodiff.symbolic`` writes that file anew; a test holds it to
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 from pathlib import Path
 from types import ModuleType
@@ -56,7 +55,9 @@ def differentiate(term: Term, name: str) -> Term:
 
 def load_formulas() -> ModuleType:
     """Return the module of meanings; it imports SymPy, so it is loaded on first use."""
-    return importlib.import_module(".formulas", __package__)
+    from . import formulas
+
+    return formulas
 
 
 #: Above this many operations, simplification costs more than it saves.
@@ -69,39 +70,18 @@ def simplify(expression: Any) -> Any:
     Common factors are taken out and fractions joined.  A numerator is expanded only where next to
     nothing is left of it: a long expanded sum is where cancellation comes from.
     """
-    sympy = load_formulas().sympy
+    formulas = load_formulas()
+    sympy = formulas.sympy
     if expression.count_ops() > _SIMPLIFY_LIMIT:
         return expression
     joined = sympy.together(expression)
     top, bottom = sympy.fraction(joined)
     candidates = [expression, sympy.factor_terms(expression), joined]
-    if is_small_polynomial(top):
+    if formulas.is_small_polynomial(top):
         expanded = sympy.expand(top)
         if len(sympy.Add.make_args(expanded)) <= 2:
             candidates.append(expanded / bottom)
     return min(candidates, key=lambda e: e.count_ops())
-
-
-#: An expansion to more terms than about this takes longer than it is worth.
-_EXPANSION_LIMIT = 24
-
-
-def is_small_polynomial(expression: Any) -> bool:
-    """Return whether ``sympy.expand`` of ``expression`` is cheap: its degree as a polynomial is low.
-
-    Powers of sums of powers can have more terms than memory holds.
-    """
-    return _degree(expression) <= _EXPANSION_LIMIT
-
-
-def _degree(e: Any) -> int:
-    if e.is_Add:
-        return max(map(_degree, e.args))
-    if e.is_Mul:
-        return sum(map(_degree, e.args))
-    if e.is_Pow and e.exp.is_number:
-        return _degree(e.base) * max(1, abs(int(e.exp)))
-    return 0 if e.is_number else 1
 
 
 def elementary_derivatives(name: str) -> list[str | None]:
@@ -126,8 +106,8 @@ def elementary_derivatives(name: str) -> list[str | None]:
 def stable_term(formula: Formula, dtype: str) -> Term:
     """Return a term that computes ``formula`` in ``dtype`` without overflow and cancellation.
 
-    Near a removable singularity of a function of one parameter that is a Taylor polynomial; elsewhere
-    quotients of exponentials are written in ``exp(-|u|)``, and ``c * exp(u)`` as
+    Near a removable singularity of a function of one parameter that is a Taylor polynomial;
+    elsewhere quotients of exponentials are written in ``exp(-|u|)``, and ``c * exp(u)`` as
     ``(c * exp(u/2)) * exp(u/2)``, so that the product overflows only where it is out of range.
     """
     rows = _shipped()["formulas"].get(str(formula), {}).get(dtype)
@@ -144,7 +124,9 @@ def is_removable(formula: Formula) -> bool:
 
 def load_expansion() -> ModuleType:
     """Return the module of expansions; it imports SymPy, so it is loaded on first use."""
-    return importlib.import_module(".expansion", __package__)
+    from . import expansion
+
+    return expansion
 
 
 #: Formulas that the stability rules make; their derivatives and expansions are shipped.

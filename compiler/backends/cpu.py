@@ -3,7 +3,7 @@
     int64 entry(pointers, sizes, tid, nthreads, barrier, scratch, status)
 
 Every thread calls the entry; kernels run in order, threads meet at the barriers that the schedule
-asks for, and the call returns when all threads are done.  ``status`` is checked after each barrier.
+asks for.  ``status`` is checked after each barrier; whoever calls waits for the other threads.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class _ModuleEmitter:
                     b.store(b.add(b.load(place, typ=I64, align=8), spent), place, align=8)
         b.branch(stop)
         b.position_at_end(stop)
-        b.ret(b.call(barrier, [meeting, nthreads, status]))
+        b.ret(b.load(status, typ=I64, align=8))
 
 
     def cycles(self, b: ir.IRBuilder) -> ir.Value:
@@ -218,16 +218,19 @@ def emit_barrier(module: ir.Module) -> ir.Function:
     b.position_at_end(done)
     b.ret(b.load(decision, typ=I64, align=8))
     b.position_at_end(relax)
-    emit_pause(b)
-    tired = b.icmp_signed(
-        "==", b.and_(spins, I64(SPINS_BEFORE_YIELD - 1)), I64(SPINS_BEFORE_YIELD - 1)
-    )
-    with b.if_then(tired, likely=False):
-        emit_yield(b)
+    emit_wait(b, spins)
     following = b.add(spins, I64(1))
     spins.add_incoming(following, b.block)
     b.branch(spin)
     return function
+
+
+def emit_wait(b: ir.IRBuilder, spins: ir.Value) -> None:
+    """Pause in a spin loop, and now and then offer the core to another thread."""
+    emit_pause(b)
+    last = I64(SPINS_BEFORE_YIELD - 1)
+    with b.if_then(b.icmp_signed("==", b.and_(spins, last), last), likely=False):
+        emit_yield(b)
 
 
 def emit_pause(b: ir.IRBuilder) -> None:

@@ -1,11 +1,13 @@
 """The threads' side of a call: how a worker waits for work, and how the caller hands it out.
 
-    int64 worker(word, job, tid)         spins on ``word``; runs jobs; returns when it should park
+    int64 worker(words, job, tid)        spins on its word; runs jobs; returns when it should park
     int64 launch(words, job, nthreads, resumed)
 
 A worker's word (a cache line each) is 0 while it waits, 1 once it has parked, 2 when there is a job,
 3 to end.  Launching swaps in 2; where a word was 1 the worker sleeps in Python and must be woken
-there, so ``launch`` returns -1 without running and is called again with ``resumed``.  A job is
+there, so ``launch`` returns -1 without running and is called again with ``resumed``.  Word 0 counts
+the workers that have left the job's code: ``launch`` waits for them all, since that code may be freed
+as soon as it returns.  A job is
 ``entry, table, sizes, nthreads, meeting, status, scratch of thread 0, of thread 1, …``.
 """
 
@@ -16,7 +18,7 @@ import hashlib
 from llvmlite import ir
 
 from ..artifact import Machine, ModuleSource
-from .cpu import ENTRY_TYPE, SPINS_BEFORE_YIELD, emit_pause, emit_yield, source_fingerprint
+from .cpu import ENTRY_TYPE, emit_wait, source_fingerprint
 from .elementwise import I64
 from .microkernels.control_flow import POINTER
 
@@ -58,8 +60,9 @@ def _run_job(b: ir.IRBuilder, job: ir.Value, tid: ir.Value) -> ir.Value:
 
 def _emit_worker(module: ir.Module) -> None:
     function = ir.Function(module, ir.FunctionType(I64, [POINTER, POINTER, I64]), "worker")
-    word, job, tid = function.args
+    words, job, tid = function.args
     b = ir.IRBuilder(function.append_basic_block("entry"))
+    word = b.gep(words, [b.mul(tid, I64(WORD_STRIDE))], source_etype=I64)
     wait, look, work = (function.append_basic_block(n) for n in ("wait", "look", "work"))
     relax, park, out = (function.append_basic_block(n) for n in ("relax", "park", "out"))
     b.branch(wait)
@@ -73,12 +76,7 @@ def _emit_worker(module: ir.Module) -> None:
     choice.add_case(I64(READY), work)
     choice.add_case(I64(END), out)
     b.position_at_end(relax)
-    emit_pause(b)
-    tired = b.icmp_signed(
-        "==", b.and_(spins, I64(SPINS_BEFORE_YIELD - 1)), I64(SPINS_BEFORE_YIELD - 1)
-    )
-    with b.if_then(tired, likely=False):
-        emit_yield(b)
+    emit_wait(b, spins)
     following = b.add(spins, I64(1))
     over = b.icmp_signed(">=", following, I64(SPINS_BEFORE_PARKING))
     spins.add_incoming(following, b.block)
@@ -89,6 +87,7 @@ def _emit_worker(module: ir.Module) -> None:
     b.position_at_end(work)
     b.atomic_rmw("xchg", word, I64(WAITING), "acq_rel")
     _run_job(b, job, tid)
+    b.atomic_rmw("add", words, I64(1), "release")
     b.branch(wait)
     b.position_at_end(out)
     b.ret(b.load_atomic(word, "acquire", 8, typ=I64))
@@ -101,8 +100,12 @@ def _emit_launch(module: ir.Module) -> None:
     b = ir.IRBuilder(function.append_basic_block("entry"))
     head, body, decide = (function.append_basic_block(n) for n in ("head", "body", "decide"))
     asleep, run = function.append_basic_block("asleep"), function.append_basic_block("run")
+    first = function.append_basic_block("first")
+    b.cbranch(b.icmp_signed("!=", resumed, I64(0)), run, first)
+    b.position_at_end(first)
+    b.atomic_rmw("xchg", words, I64(0), "acq_rel")
     entry = b.block
-    b.cbranch(b.icmp_signed("!=", resumed, I64(0)), run, head)
+    b.branch(head)
     b.position_at_end(head)
     number, parked = b.phi(I64), b.phi(I64)
     number.add_incoming(I64(1), entry)
@@ -120,4 +123,17 @@ def _emit_launch(module: ir.Module) -> None:
     b.position_at_end(asleep)
     b.ret(I64(-1))
     b.position_at_end(run)
-    b.ret(_run_job(b, job, I64(0)))
+    _run_job(b, job, I64(0))
+    leave, rest, done = (function.append_basic_block(n) for n in ("leave", "rest", "done"))
+    b.branch(leave)
+    b.position_at_end(leave)
+    spins = b.phi(I64)
+    spins.add_incoming(I64(0), run)
+    left = b.load_atomic(words, "acquire", 8, typ=I64)
+    b.cbranch(b.icmp_signed(">=", left, b.sub(nthreads, I64(1))), done, rest)
+    b.position_at_end(rest)
+    emit_wait(b, spins)
+    spins.add_incoming(b.add(spins, I64(1)), b.block)
+    b.branch(leave)
+    b.position_at_end(done)
+    b.ret(b.load(_field(b, job, 5, POINTER), typ=I64, align=8))

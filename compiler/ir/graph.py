@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import SourceLine
 from . import ops
+from .dims import symbols
 from .infer import infer_type
 from .scalars import Formula
 from .types import Dim, TensorType
@@ -145,6 +146,11 @@ class Program:
 
     def states(self) -> list[Node]:
         return [n for n in self.nodes() if isinstance(n.op, ops.State)]
+
+    def symbols(self) -> frozenset[str]:
+        """Return the names of the sizes that the inputs' shapes tell."""
+        dims = (dim for node in self.inputs() for dim in node.shape)
+        return frozenset(name for dim in dims for name in symbols(dim))
 
     def with_roots(self, roots: Iterable[Node]) -> Program:
         """Return this program with its output and update values replaced, in order."""

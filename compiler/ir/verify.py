@@ -23,13 +23,13 @@ from .types import FLOATS, INTEGERS, ITEM_BYTES
 ROLES = frozenset({"parameter", "buffer", "slot", "random"})
 
 
-def verify_program(program: Program) -> None:
+def verify_program(program: Program, sizes: frozenset[str] = frozenset()) -> None:
     """Raise VerificationError, showing the node at fault, if ``program`` breaks a rule.
 
     Checked: the graph is acyclic and hash-consed; every type is what inference gives; operators
     keep their invariants; outputs, inputs and states have one meaning per name or key; updates
     replace a state by a value of its type, once; requirements are on inputs; every symbolic size is
-    told by some input.
+    told by some input, or is one of ``sizes`` (an input that told it may have been optimised away).
     """
     order = _order_without_cycles(program)
     for node in order:
@@ -37,7 +37,7 @@ def verify_program(program: Program) -> None:
     _verify_names(program, order)
     _verify_updates(program)
     _verify_requirements(program)
-    _verify_symbols(order)
+    _verify_symbols(order, sizes)
 
 
 def _fail(message: str, *nodes: Node) -> VerificationError:
@@ -278,8 +278,8 @@ def _verify_requirements(program: Program) -> None:
             raise _fail("a requirement is on what is no input", requirement.input)
 
 
-def _verify_symbols(order: list[Node]) -> None:
-    told = {
+def _verify_symbols(order: list[Node], sizes: frozenset[str]) -> None:
+    told = sizes | {
         name
         for node in order
         if isinstance(node.op, ops.Input)

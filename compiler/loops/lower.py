@@ -92,6 +92,8 @@ class _Pull:
     def value(self, node: Node, index: tuple[Index, ...], guard: Expr | None = None) -> Expr:
         """Return the value of ``node`` at ``index`` (zero, unread, where ``guard`` is false)."""
         index = tuple(0 if dim == 1 else i for i, dim in zip(index, node.shape, strict=True))
+        if self.outer is not None and self.lowering.is_row_value(node):
+            return self.outer.value(node, index, guard)
         key = (node, index, id(guard))
         found = self.lookup(key)
         if found is None:
@@ -413,6 +415,10 @@ class _GroupLowering:
             node.inputs[0].shape[axis] != 1 for axis in node.op.axes
         )
 
+    def is_row_value(self, node: Node) -> bool:
+        """Whether ``node`` is a member that has one value for each iteration of the outer loops."""
+        return node in self.group.axes and not self.spans_inner(node)
+
     def spans_inner(self, node: Node) -> bool:
         return self.group.inner <= {a for a in self.group.axes[node] if a is not None}
 
@@ -695,7 +701,7 @@ def lower_requirements(schedule: Schedule, sites: _Sites) -> Kernel | None:
 
 def _storage_of(plan: BufferPlan) -> Storage:
     op = plan.node.op
-    value = op.value if isinstance(op, ops.Constant) else None
+    value = op.value if isinstance(op, ops.Constant) and plan.kind == "constant" else None
     digest = value.digest if value else ""
     return Storage(plan.name, plan.dtype, plan.size, plan.kind, plan.label, value, digest)
 

@@ -241,22 +241,26 @@ class _KernelRules:
             raise self.fail("a shared loop folds: its parts run on different threads")
         self.index(stmt.extent, scope)
         self.bind_index(stmt.index, scope)
-        lone = stmt.extent == 1
-        inner = scope.inner([stmt.index], stmt.index if stmt.kind == "vector" and not lone else None)
+        several = stmt.extent not in (0, 1)
+        inner = scope.inner([stmt.index], stmt.index if stmt.kind == "vector" and several else None)
         self.block(stmt.body, inner)
         for fold in stmt.folds:
             self.fold(fold, inner)
-        if stmt.shared and not lone:
-            self.separate_stores(stmt)
+        if stmt.shared and several:
+            self.separate_stores(stmt.index, stmt.body)
         for fold in stmt.folds:
             self.bind(fold.name, fold.dtype, scope)
 
-    def separate_stores(self, loop: Loop) -> None:
+    def separate_stores(self, index: str, stmts: tuple[Stmt, ...]) -> None:
         """Iterations of a shared loop run at the same time: no element may belong to two."""
-        for stmt in walk(loop.body):
-            if isinstance(stmt, Store) and loop.index not in _symbols(stmt.offset):
+        for stmt in stmts:
+            if isinstance(stmt, Loop) and stmt.extent != 0:
+                self.separate_stores(index, stmt.body)
+            elif isinstance(stmt, Contraction):
+                self.separate_stores(index, stmt.epilogue)
+            elif isinstance(stmt, Store) and index not in _symbols(stmt.offset):
                 with self.at(stmt):
-                    raise self.fail(f"every {loop.index}, on any thread, stores to this element")
+                    raise self.fail(f"every {index}, on any thread, stores to this element")
 
     def fold(self, fold: Fold, scope: _Scope) -> None:
         self.expr(fold.value, scope)

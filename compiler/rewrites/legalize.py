@@ -48,6 +48,8 @@ def is_matmul(node: Node) -> bool:
         return False
     batch, m, n, k = list(range(rank - 2)), rank - 2, rank - 1, rank
     maps = [_plain_indices(index_map) for index_map in (*op.maps, op.output_map)]
+    if op.sizes[m] == 1 or op.sizes[n] == 1:
+        return False
     return maps == [[*batch, m, k], [*batch, k, n], [*batch, m, n]] and all(
         x.shape == tuple(op.sizes[i] for i in (indices or []))
         for x, indices in zip(node.inputs, maps[:2], strict=True)
@@ -95,7 +97,8 @@ def legalize_contract(node: Node) -> Node:
     columns = [i for i in output if i in in_right and i not in in_left]
     free = [i for i in output if i not in in_left and i not in in_right]
     depth = [i for i in left_indices if i in in_right and i not in in_out]
-    if not rows or not columns or not depth or node.dtype not in {"float32", "float64"}:
+    vector = any(product(tuple(op.sizes[i] for i in part)) == 1 for part in (rows, columns))
+    if vector or not depth or node.dtype not in {"float32", "float64"}:
         return _product_and_sum(op, left, left_indices, right, right_indices, output)
     if output and output[-1] in rows:
         left, right = right, left

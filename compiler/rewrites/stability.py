@@ -1,6 +1,6 @@
 """Numerical stability: what a user writes naively is computed without overflow or cancellation.
 
-The phase runs before differentiation, so that the gradient is that of the stable form, and after it.
+The phase runs before differentiation, so that the gradient is that of the stable form, and after.
 Each ``why`` says what the left side loses.  The identities hold wherever the left side is defined;
 no rule makes a number of what is NaN by definition.
 
@@ -59,7 +59,7 @@ EXPONENTIALS = (
     Rule("softplus_minus_argument", "softplus(x) - x", "softplus(-x)", _CANCEL),
     Rule("argument_minus_softplus", "x - softplus(x)", "-softplus(-x)", _CANCEL),
     Rule("exp_of_softplus", "exp(softplus(x))", "exp(x) + 1", "exact"),
-    Rule("exp_of_minus_softplus", "exp(-softplus(x))", "sigmoid(-x)", "one function instead of two"),
+    Rule("exp_of_minus_softplus", "exp(-softplus(x))", "sigmoid(-x)", "one function, not two"),
     Rule("log_of_exp", "log(exp(x))", "x", _INVERSE),
     Rule("log1p_of_expm1", "log1p(expm1(x))", "x", _INVERSE),
     Rule("expm1_of_log1p", "expm1(log1p(x))", "where(x >= -1, x, nan)", "NaN below -1 is kept"),

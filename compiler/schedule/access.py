@@ -66,9 +66,14 @@ def step_view(view: Node, axes: AxisMap) -> AxisMap:
             return tuple(None if dim == 1 else next(kept) for dim in source.shape)
 
 
-def peel(node: Node, axes: AxisMap) -> tuple[Node, AxisMap]:
-    """Follow pointwise views from ``node`` to their source; return it and its axis map."""
-    while isinstance(node.op, POINTWISE_VIEWS) and not is_alias(node):
+def peel(
+    node: Node, axes: AxisMap, stored: frozenset[Node] = frozenset()
+) -> tuple[Node, AxisMap]:
+    """Follow pointwise views from ``node`` to their source; return it and its axis map.
+
+    A view that is ``stored`` in memory is a source itself.
+    """
+    while isinstance(node.op, POINTWISE_VIEWS) and not is_alias(node) and node not in stored:
         axes = step_view(node, axes)
         node = node.inputs[0]
     return node, axes
@@ -84,6 +89,7 @@ class Access:
 
     def __init__(self, program: Program) -> None:
         self.nodes = program.nodes()
+        self.roots = program.roots
         self.free = self._find_free()
         self.stored = self._find_stored()
 
@@ -111,6 +117,7 @@ class Access:
             if isinstance(n.op, (ops.Contract, ops.ScatterAdd, ops.Gather)) or is_alias(n)
         ]
         sources = {source for node in readers for source in memory_reads(node)}
+        sources |= {strip_aliases(root) for root in self.roots}
         return frozenset(
             node for node in sources if node in self.free or isinstance(node.op, POINTWISE_VIEWS)
         )
@@ -128,12 +135,12 @@ class Access:
         over the source's own axes.
         """
         found: list[tuple[Node, AxisMap]] = []
-        pending = direct_reads(node)
+        pending = direct_reads(node, self.stored)
         while pending:
             source, axes = pending.pop(0)
             through = source in self.free and source not in self.stored
             if through and isinstance(source.op, (ops.Map, ops.Cast)):
-                for inner, mapping in direct_reads(source):
+                for inner, mapping in direct_reads(source, self.stored):
                     composed = tuple(None if a is None else axes[a] for a in mapping)
                     pending.append((inner, composed))
             else:
@@ -144,7 +151,7 @@ class Access:
         """Return every kernel-computed node or leaf that ``node`` reads, and whether pointwise."""
         found: list[tuple[Node, bool]] = []
         edges = [(source, True) for source, _ in self.pointwise_reads(node)]
-        edges += [(source, False) for source in memory_reads(node)]
+        edges += [(source, False) for source in memory_reads(node, self.stored)]
         while edges:
             source, direct = edges.pop()
             if isinstance(source.op, LEAVES) or (source is not node and self.is_computed(source)):
@@ -152,7 +159,9 @@ class Access:
             elif is_alias(source):
                 edges.append((strip_aliases(source), False))
             else:
-                edges += [(peel(x, identity_axes(x))[0], False) for x in source.inputs]
+                edges += [
+                    (peel(x, identity_axes(x), self.stored)[0], False) for x in source.inputs
+                ]
         return found
 
     def kernel_sources(self, node: Node) -> dict[Node, bool]:
@@ -172,20 +181,22 @@ class Access:
         return found
 
 
-def direct_reads(node: Node) -> list[tuple[Node, AxisMap]]:
+def direct_reads(
+    node: Node, stored: frozenset[Node] = frozenset()
+) -> list[tuple[Node, AxisMap]]:
     """Return the sources behind the pointwise views that ``node`` reads element by element."""
     if isinstance(node.op, (ops.Map, ops.Cast)):
         rank = node.type.rank
-        return [peel(x, aligned_axes(x, rank)) for x in node.inputs]
+        return [peel(x, aligned_axes(x, rank), stored) for x in node.inputs]
     if isinstance(node.op, ops.Reduce):
         (x,) = node.inputs
-        return [peel(x, identity_axes(x))]
+        return [peel(x, identity_axes(x), stored)]
     if isinstance(node.op, POINTWISE_VIEWS) and not is_alias(node):
-        return [peel(node, identity_axes(node))]
+        return [peel(node.inputs[0], step_view(node, identity_axes(node)), stored)]
     return []
 
 
-def memory_reads(node: Node) -> list[Node]:
+def memory_reads(node: Node, stored: frozenset[Node] = frozenset()) -> list[Node]:
     """Return the nodes whose values ``node`` needs in memory."""
     match node.op:
         case ops.Map() | ops.Cast() | ops.Reduce() | ops.Broadcast() | ops.Transpose():
@@ -193,7 +204,7 @@ def memory_reads(node: Node) -> list[Node]:
         case ops.Reshape():
             return [strip_aliases(node)] if is_alias(node) else []
         case _:
-            return [peel(x, identity_axes(x))[0] for x in node.inputs]
+            return [peel(x, identity_axes(x), stored)[0] for x in node.inputs]
 
 
 def strip_aliases(node: Node) -> Node:

@@ -18,6 +18,7 @@ from ..ir.graph import Node, Program
 from ..ir.types import Dim
 from .access import Access, AxisMap, direct_reads, strip_aliases
 from .plan import KernelGroup
+from .text import name_node
 
 #: A reduction to nothing runs on one thread; above this many elements it reads stored values
 #: rather than pull a parallel kernel into itself.
@@ -109,7 +110,8 @@ def _axes_in_group(access: Access, group: KernelGroup, node: Node) -> AxisMap | 
             if len(free) != 1 or free[0] not in group.inner:
                 return None
             axes[axis] = free[0]
-    if not group.outer <= {axis for axis in axes if axis is not None}:
+    spanned = {axis for axis in axes if axis is not None}
+    if not group.outer <= spanned or spanned & group.inner not in (frozenset(), group.inner):
         return None
     return tuple(axes)
 
@@ -168,7 +170,7 @@ def _is_row_group(group: KernelGroup) -> bool:
 
 
 def _join_reduction(state: _Grouping, node: Node) -> bool:
-    ((source, mapping),) = direct_reads(node)
+    ((source, mapping),) = direct_reads(node, state.access.stored)
     number = state.group_of.get(source)
     if number is None:
         return False
@@ -212,6 +214,44 @@ def _open_reduction(state: _Grouping, node: Node) -> None:
     group.inner = frozenset(a for axis in op.axes if (a := axes[axis]) is not None)
 
 
+def _explain_refusal(state: _Grouping, node: Node, fuse: bool) -> None:
+    """Say why ``node`` joins none of the kernels that compute what it reads."""
+    for number in sorted({state.group_of[source] for source in state.sources[node]}):
+        group = state.groups[number]
+        reason = _find_obstacle(state, group, node) if fuse else "fusion is switched off"
+        state.explain(f"{name_node(node)} does not join kernel {number}: {reason}")
+
+
+def _find_obstacle(state: _Grouping, group: KernelGroup, node: Node) -> str:
+    """Return what keeps ``node`` out of ``group``, in the order in which joining is tried."""
+    bit = 1 << group.number
+    for source, pointwise in state.sources[node].items():
+        number = state.group_of[source]
+        if number == group.number and not pointwise:
+            return f"it reads {name_node(source)} at other indices"
+        if number != group.number and state.ancestors[number] & bit:
+            return f"that would make a cycle: it also reads {name_node(source)}, which needs it"
+    anchor = group.anchor
+    if isinstance(node.op, ops.Reduce):
+        ((source, mapping),) = direct_reads(node)
+        if state.group_of.get(source) != group.number:
+            return f"it reduces {name_node(source)}, which that kernel does not compute"
+        if anchor is not None:
+            return f"a {anchor.op.name} takes elementwise operators in, not reductions of its result"
+        known = group.axes[source]
+        reduced = {known[a] for a, x in enumerate(mapping) if x in node.op.axes} - {None}
+        if group.inner and group.inner != reduced:
+            return "reduction over other axes than those of that kernel"
+        if len(reduced) == len(group.domain):
+            return "it reduces everything, in a fixed order on one thread, which would hold it back"
+        return "its axes are not the axes of that kernel's loops"
+    if anchor is not None and not isinstance(anchor.op, ops.Contract):
+        return f"a {anchor.op.name} takes nothing in"
+    if anchor is not None:
+        return "its axes are not those of the contraction's result"
+    return "its axes do not cover that kernel's outer loops, so it would be computed again and again"
+
+
 def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGroup]:
     """Return the kernel groups of ``program``; every computed node is a member of exactly one."""
     access = Access(program)
@@ -223,9 +263,11 @@ def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGr
         match node.op:
             case ops.Map() | ops.Cast():
                 if not (fuse and _join_elementwise(state, node)):
+                    _explain_refusal(state, node, fuse)
                     state.open(node, *compact_axes(node))
             case ops.Reduce():
                 if not (fuse and _join_reduction(state, node)):
+                    _explain_refusal(state, node, fuse)
                     _open_reduction(state, node)
             case ops.Contract() | ops.ScatterAdd():
                 state.open(node, *compact_axes(node)).anchor = node

@@ -129,7 +129,7 @@ def order_groups(program: Program, groups: list[KernelGroup]) -> Schedule:
     home: dict[Node, str] = {}
     targets: dict[Node, list[str]] = {}
 
-    in_memory = {source for node in program.nodes() for source in memory_reads(node)}
+    in_memory = {source for node in program.nodes() for source in memory_reads(node, access.stored)}
 
     def declare(name: str, node: Node, kind: str, label: str = "") -> str:
         buffers.setdefault(

@@ -35,6 +35,7 @@ def format_group(group: KernelGroup) -> str:
 
 
 def format_groups(groups: Sequence[KernelGroup]) -> str:
+    """Return one line for each group."""
     return "".join(f"{format_group(group)}\n" for group in groups)
 
 
@@ -47,6 +48,7 @@ def _name_buffer(plan: BufferPlan) -> str:
 
 
 def format_step(step: ScheduledGroup, schedule: Schedule) -> str:
+    """Return a group, the buffers that it writes, and whether threads meet before it."""
     names = [_name_buffer(schedule.buffers[n]) for _, buffers in step.stores for n in buffers]
     barrier = " after a barrier" if step.barrier else ""
     return f"{format_group(step.group)} -> {', '.join(names)}{barrier}"

@@ -65,11 +65,13 @@ STAGES: dict[str, tuple[str, ...]] = {
 # Where a library may be imported; a library that is not listed here may be imported anywhere.
 ROOMS: dict[str, tuple[str, ...]] = {
     "sympy": (
+        "compiler.autodiff.expansion",
         "compiler.autodiff.formulas",
         "compiler.autodiff.symbolic",
         "frontend.formula",
         "frontend.latex",
     ),
+    "mpmath": ("compiler.autodiff.expansion",),  # comes with SymPy
     "networkx": ("compiler.analysis",),
     "llvmlite": (
         "compiler.backends",

@@ -21,7 +21,8 @@ import pytest
 from llvmlite import ir
 
 from chainrule.compiler.backends.llvm_lanes import LaneFeatures, emit_math_function
-from chainrule.compiler.loops.math import FUNCTIONS, powi
+from chainrule.compiler.loops.math import FUNCTIONS
+from chainrule.compiler.loops.powers import powi
 from chainrule.runtime.numpy_lanes import NumpyLanes, evaluate_math
 
 DTYPES = ("float32", "float64")

@@ -7,7 +7,7 @@ import pytest
 from chainrule.compiler.errors import SourceLine, VerificationError
 from chainrule.compiler.ir import ops
 from chainrule.compiler.ir.dims import SymbolicDim
-from chainrule.compiler.ir.graph import Node, Program, apply, constant, make
+from chainrule.compiler.ir.graph import Node, Program, Requirement, apply, constant, make
 from chainrule.compiler.ir.ops import Affine
 from chainrule.compiler.ir.scalars import Formula, Term, call, number, param
 from chainrule.compiler.ir.types import TensorType
@@ -136,6 +136,23 @@ def test_programs_rules():
     ]:
         with pytest.raises(VerificationError, match=message):
             verify_program(program)
+
+
+def test_a_size_may_be_told_from_outside():
+    loose = returning(make(ops.Broadcast((N, 3)), tensor("x")))
+    verify_program(loose, sizes=frozenset({"n"}))
+
+
+def test_a_requirement_is_on_an_input():
+    x = tensor("x", dtype="int64")
+    for node, fits in ((x, True), (apply("neg", x), False)):
+        needed = Requirement(node, 0, 10, None, "label", None)
+        program = Program((("y", apply("neg", x)),), requirements=(needed,))
+        if fits:
+            verify_program(program)
+        else:
+            with pytest.raises(VerificationError, match="no input"):
+                verify_program(program)
 
 
 def test_the_piece_at_fault_and_the_line_are_shown():
