@@ -45,11 +45,12 @@ class ArenaSlot:
 
 
 @dataclass(frozen=True)
-class EmptyAxis:
-    """A size that must not be zero when the program runs, and what to say where it is."""
+class SizeRule:
+    """When the program runs ``positive`` must be above zero, except where ``unless`` is zero."""
 
-    dim: Dim
+    positive: Dim
     message: str
+    unless: Dim = 1
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Artifact:
     scratch_bytes: int
     work: Dim
     homes: dict
-    empty_axes: tuple[EmptyAxis, ...] = ()
+    size_rules: tuple[SizeRule, ...] = ()
     report: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     write: Callable[[str, str, str], None] | None = None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from .artifact import Artifact, EmptyAxis, Machine
+from .analysis.size_rules import find_size_rules
+from .artifact import Artifact, Machine
 from .backends.cpu import emit_native
 from .backends.spmd import thread_module
 from .graph_stages import optimize_graph
 from .ir import ops
-from .ir.dims import SymbolicDim, product
+from .ir.dims import SymbolicDim
 from .ir.graph import Node, Program
 from .ir.text import format_program
 from .ir.verify import verify_program
@@ -61,7 +62,7 @@ def compile_native(
         scratch_bytes=scratch,
         work=_total_work(loops),
         homes={node: name for node, name in schedule.home.items() if _is_leaf(node)},
-        empty_axes=find_empty_axes(graph),
+        size_rules=find_size_rules(graph),
         report=(*format_schedule(schedule).splitlines(), *run.notes),
         seconds=run.seconds,
         write=None if options.dump is None else run.write,
@@ -77,23 +78,3 @@ def _total_work(loops: LoopProgram) -> int | SymbolicDim:
     for kernel in loops.kernels:
         total = kernel.work + total
     return total
-
-
-def find_empty_axes(program: Program) -> tuple[EmptyAxis, ...]:
-    """Return the sizes that must not be zero: divisors of means, and axes of max and min."""
-    found: list[EmptyAxis] = []
-    for node in program.nodes():
-        where = f"{node.source}: " if node.source else ""
-        if isinstance(node.op, ops.Map) and node.op.name in {"div", "reciprocal"}:
-            divisor = node.inputs[-1]
-            while isinstance(divisor.op, (ops.Cast, ops.Broadcast, ops.Reshape)):
-                divisor = divisor.inputs[0]
-            if isinstance(divisor.op, ops.Extent):
-                text = f"{where}mean over {divisor.op.dim} elements divides by zero"
-                found.append(EmptyAxis(divisor.op.dim, text))
-        if isinstance(node.op, ops.Reduce) and node.op.kind not in {"sum", "prod"}:
-            size = product(tuple(node.inputs[0].shape[axis] for axis in node.op.axes))
-            if isinstance(size, SymbolicDim):
-                text = f"{where}{node.op.kind} over an axis of size 0 has no value"
-                found.append(EmptyAxis(size, text))
-    return tuple(found)

@@ -46,7 +46,7 @@ def explain_executable(executable: Any, **sizes: int) -> str:
 
 
 def profile_executable(executable: Any) -> str:
-    """Return the table of what each kernel costs; needs a program compiled with ``profile=True``."""
+    """Return the table of what each kernel costs, of a program compiled with ``profile=True``."""
     profile = getattr(executable, "profile", None)
     if profile is None:
         return "not profiled: compile with profile=True, or run with CHAINRULE_DEBUG=2"

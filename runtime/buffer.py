@@ -20,9 +20,7 @@ def aligned_bytes(size: int) -> np.ndarray:
     return raw[start : start + max(size, ALIGNMENT)]
 
 
-def place_slots(
-    slots: Sequence[ArenaSlot], sizes: Mapping[str, int]
-) -> tuple[dict[str, int], int]:
+def place_slots(slots: Sequence[ArenaSlot], sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
     """Return each slot's offset in the arena, and the arena's size, in bytes.
 
     Largest first; each goes to the lowest offset that no slot alive at the same time occupies.

@@ -16,6 +16,7 @@ from ..compiler.ir.graph import Node
 from .binding import InputBinder
 from .buffer import aligned_bytes, place_slots
 from .cpu_jit import LoadedCode
+from .requirements import check_requirements
 from .profile import KernelProfile
 from .threads import WorkerPool, available_threads, shared_pool
 
@@ -69,8 +70,7 @@ class NativeExecutable:
         position = {name: number for number, name in enumerate(artifact.table)}
         unused = len(artifact.table)
         self._input_slots = tuple(
-            position[artifact.homes[node]] if node in artifact.homes else unused
-            for node in inputs
+            position[artifact.homes[node]] if node in artifact.homes else unused for node in inputs
         )
         self._symbols = artifact.loops.symbols
         self._order = tuple(self.binder.symbols.index(name) for name in self._symbols)
@@ -139,7 +139,7 @@ class NativeExecutable:
         else:
             failed = self._run_threads(frame)
         if failed:
-            self._report_failure()
+            self._report_failure(bound, sizes)
         if self.profile is not None:
             self.profile.record(sizes, frame.threads, self._status[8:])
         return results
@@ -158,14 +158,18 @@ class NativeExecutable:
         if self.threads == 1:
             return 1, "one thread is all that was asked for or may run"
         if work < SERIAL_CALL:
-            return 1, f"{work:,} element operations do not pay for waking a thread ({SERIAL_CALL:,})"
+            return (
+                1,
+                f"{work:,} element operations do not pay for waking a thread ({SERIAL_CALL:,})",
+            )
         return self.threads, f"{work:,} element operations, of which {SERIAL_CALL:,} pay for waking"
 
     def _make_frame(self, sizes: tuple[int, ...]) -> _Frame:
         bound = dict(zip(self.binder.symbols, sizes, strict=True))
-        for axis in self.artifact.empty_axes:
-            if evaluate(axis.dim, bound) == 0:
-                raise InputError(axis.message)
+        for rule in self.artifact.size_rules:
+            if evaluate(rule.positive, bound) <= 0 and evaluate(rule.unless, bound) != 0:
+                shown = ", ".join(f"{name}={size}" for name, size in bound.items())
+                raise InputError(f"{rule.message} (with {shown})")
         offsets, total = place_slots(self.artifact.arena, bound)
         arena = aligned_bytes(total)
         table = np.zeros(len(self.artifact.table) + 1, dtype=np.uint64)
@@ -211,7 +215,11 @@ class NativeExecutable:
             self.code.entry,
         )
 
-    def _report_failure(self) -> None:
+    def _report_failure(self, arrays: tuple[np.ndarray, ...], sizes: tuple[int, ...]) -> None:
+        named = dict(zip(self.binder.names, arrays, strict=True))
+        check_requirements(
+            self.artifact.program, named, dict(zip(self.binder.symbols, sizes, strict=True))
+        )
         site = self.artifact.loops.sites[int(self._status[0]) - 1]
         value = int(self._status[1])
         self._status[:2] = 0

@@ -14,12 +14,13 @@ import numpy as np
 from ..compiler.errors import IndexRangeError, InputError, VerificationError, locate
 from ..compiler.ir import ops
 from ..compiler.ir.dims import evaluate, format_shape
-from ..compiler.ir.graph import Node, Program, Requirement
+from ..compiler.ir.graph import Node, Program
 from ..compiler.ir.scalars import Formula, subterms
 from ..compiler.ir.types import Dim, Shape, TensorType
 from .binding import InputBinder
 from .contraction import contract, sum_over
 from .philox import random_bits
+from .requirements import check_requirements
 from .scalar_functions import evaluate_function
 
 Args = list[np.ndarray]
@@ -93,9 +94,8 @@ class Interpreter:
             dict(zip(self.binder.symbols, sizes, strict=True)), self.promote, self.training
         )
         values: dict[Node, np.ndarray] = dict(zip(self.inputs, arrays, strict=True))
-        for requirement in self.program.requirements:
-            if requirement.input in values:
-                _check_requirement(requirement, values[requirement.input], context)
+        named = dict(zip(self.binder.names, arrays, strict=True))
+        check_requirements(self.program, named, context.sizes)
         for state in self.states:
             values[state] = _state_value(state, states or {}, context)
         with np.errstate(all="ignore"):
@@ -122,25 +122,6 @@ def run_program(
 
 def _owned(value: np.ndarray) -> np.ndarray:
     return np.array(value, order="C", copy=True)
-
-
-def _check_requirement(requirement: Requirement, array: np.ndarray, context: Context) -> None:
-    """Raise IndexRangeError at the first element outside the required range."""
-    low, high = context.size(requirement.low), context.size(requirement.high)
-    fits = (array >= low) & (array < high)
-    if requirement.ignore is not None:
-        fits |= array == requirement.ignore
-    if not fits.all():
-        position = tuple(int(i) for i in np.argwhere(~fits)[0])
-        at = f" at position {position}" if position else ""
-        label = getattr(requirement.input.op, "label", "")
-        raise IndexRangeError(
-            locate(
-                f"{requirement.message} {array[position]}{at} of {label!r} is outside "
-                f"{low} to {high - 1}",
-                requirement.source,
-            )
-        )
 
 
 def _state_value(state: Node, states: Mapping[Node, np.ndarray], context: Context) -> np.ndarray:

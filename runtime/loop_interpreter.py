@@ -110,9 +110,7 @@ class _Memory:
         places: Mapping[str, int],
     ) -> None:
         self.buffers: dict[str, Buffer] = {}
-        measured = {
-            s.name: (evaluate(s.size, sizes), np.dtype(s.dtype)) for s in program.storage
-        }
+        measured = {s.name: (evaluate(s.size, sizes), np.dtype(s.dtype)) for s in program.storage}
         total = max(
             (at + measured[name][0] * measured[name][1].itemsize for name, at in places.items()),
             default=0,
@@ -221,9 +219,7 @@ class _KernelRun:
         result[guard] = buffer.read(offset[guard], iteration)
         return result
 
-    def touched(
-        self, offset: np.ndarray, scope: _Scope
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def touched(self, offset: np.ndarray, scope: _Scope) -> tuple[np.ndarray, np.ndarray | None]:
         """Return offsets, and which iteration touches each, in one shape."""
         if scope.iteration is None:
             return offset, None
@@ -322,9 +318,7 @@ class _KernelRun:
     # -- contractions --------------------------------------------------------------------------
 
     def contraction(self, stmt: Contraction, scope: _Scope) -> None:
-        rows, columns, depth = (
-            self.size(i, scope) for i in (stmt.rows, stmt.columns, stmt.depth)
-        )
+        rows, columns, depth = (self.size(i, scope) for i in (stmt.rows, stmt.columns, stmt.depth))
         left = self.operand(stmt.left, rows, depth, scope)
         right = self.operand(stmt.right, depth, columns, scope)
         inner = scope.inner(lanes=(rows, columns))

@@ -63,9 +63,7 @@ class Buffer:
             self._readers[offset] = np.where(first, iteration, _SEVERAL)
         return self.array[offset]
 
-    def write(
-        self, offset: np.ndarray, value: np.ndarray, iteration: np.ndarray | None
-    ) -> None:
+    def write(self, offset: np.ndarray, value: np.ndarray, iteration: np.ndarray | None) -> None:
         """Store ``value`` at ``offset``; raises CheckFailed where that is not allowed."""
         self._check_bounds(offset)
         if offset.size > 1:

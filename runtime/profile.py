@@ -1,4 +1,4 @@
-"""What the kernels of a native program cost: times, rates, and the share of what the chip can do.
+"""What the kernels of a native program cost: times, rates, the share of what the chip can do.
 
 A program compiled with ``profile`` counts the time-stamp ticks of each kernel on the calling thread,
 waiting for the other threads included.

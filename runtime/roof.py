@@ -35,7 +35,8 @@ class Roof:
         """Return the time below which ``threads`` cores cannot compute and move so much."""
         near = moved / (self.near * threads)
         return max(
-            flops / (self.flops * threads), near if moved <= 2 * NEAR_BYTES * threads else moved / self.far
+            flops / (self.flops * threads),
+            near if moved <= 2 * NEAR_BYTES * threads else moved / self.far,
         )
 
 

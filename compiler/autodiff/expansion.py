@@ -262,7 +262,8 @@ def _sum_of_exponentials(above: sympy.Poly, below: sympy.Poly, u: Expr) -> Term:
     (((shift,), divisor),) = below.terms()
     total: Term | None = None
     for (k,), c in above.terms():
-        term = from_sympy(sympy.factor_terms(sympy.together(sympy.expand(c / divisor))))
+        joined: Expr = sympy.together(sympy.expand(c / divisor))
+        term = from_sympy(sympy.factor_terms(joined))
         if k != shift:
             half = call("exp", from_sympy(sympy.Rational(k - shift, 2) * u))
             term = call("mul", call("mul", term, half), half)

@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     levels = ", ".join(f"{level} {what}" for level, what in LEVELS.items())
     parser.add_argument("--level", type=int, choices=tuple(LEVELS), default=3, help=f"{levels}")
     parser.add_argument("--only", action="store_true", help="that level alone")
-    parser.add_argument("--batch", type=int, default=64, help="for every symbolic size; default: 64")
+    parser.add_argument(
+        "--batch", type=int, default=64, help="for every symbolic size; default: 64"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -59,15 +61,18 @@ def _example() -> TrainingProgram:
     return compile_train(loss, optim.SGD(0.1), backend="numpy")
 
 
-def _compile_again(
-    subject: Any, target: str, folder: Path
-) -> tuple[Any, dict[str, Tensor]]:
+def _compile_again(subject: Any, target: str, folder: Path) -> tuple[Any, dict[str, Tensor]]:
     """Compile with dumps; return what explains itself, and the tensors that it computes."""
     if isinstance(subject, TrainingProgram):
         tensors = {"loss": subject.loss, **subject.outputs}
         trained = [v for v in subject.parameters if v.trainable]
         return compile_train(
-            subject.loss, _fresh(subject), subject.outputs, params=trained, backend="native", dump=folder
+            subject.loss,
+            _fresh(subject),
+            subject.outputs,
+            params=trained,
+            backend="native",
+            dump=folder,
         ), tensors
     tensors = tensors_of(subject, target)
     return compile(tensors, backend="native", dump=folder), tensors

@@ -69,4 +69,6 @@ def tensors_of(value: object, target: str) -> dict[str, Tensor]:
         return {target.rpartition(":")[2]: value}
     if isinstance(value, Mapping) and value and all(isinstance(v, Tensor) for v in value.values()):
         return {str(name): tensor for name, tensor in value.items()}
-    raise CommandError(f"{target} is a {type(value).__name__}; a tensor, or a dict of tensors, is wanted")
+    raise CommandError(
+        f"{target} is a {type(value).__name__}; a tensor, or a dict of tensors, is wanted"
+    )

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import losses, nn, random
 from .. import functional as F
+from .. import losses, nn, random
 from ..tensor import Tensor, input
 from ..verification import VerificationReport, verify
 from .user_file import load_object, random_inputs, tensors_of
@@ -50,9 +50,14 @@ def run(options: argparse.Namespace) -> int:
         seconds = time.perf_counter() - start
         failed |= not report.ok
         verdict = "ok" if report.ok else "FAILED"
-        worst = max((c.error / c.tolerance for c in report.checks if c.judged and c.tolerance), default=0)
-        print(f"{name:{width}}  {verdict:6}  {report.summary()}, worst error {worst:.2g} of its "
-              f"tolerance, {seconds:.1f} s", flush=True)
+        worst = max(
+            (c.error / c.tolerance for c in report.checks if c.judged and c.tolerance), default=0
+        )
+        print(
+            f"{name:{width}}  {verdict:6}  {report.summary()}, worst error {worst:.2g} of its "
+            f"tolerance, {seconds:.1f} s",
+            flush=True,
+        )
         if options.all or not report.ok:
             print(report)
     return int(failed)
@@ -81,7 +86,7 @@ def _autoencoder() -> Tensor:
     code = encode(x)
     mean, log_variance = code[:, :3], code[:, 3:]
     restored = decode(mean + F.exp(log_variance * 0.5) * 0.1)
-    return losses.mean_squared_error(restored, x) + losses.gaussian_kl(mean, log_variance)
+    return losses.mse(restored, x) + losses.gaussian_kl(mean, log_variance)
 
 
 def _pairwise(loss: Callable[..., Tensor], **how: object) -> Callable[[], Tensor]:
@@ -97,7 +102,7 @@ SUBJECTS: dict[str, Callable[[], Tensor]] = {
     "classifier": _classifier,
     "autoencoder": _autoencoder,
     "naive log(1 + exp(300 x))": _naive_logistic,
-    "loss mean_squared_error": _pairwise(losses.mean_squared_error),
+    "loss mse": _pairwise(losses.mse),
     "loss huber": _pairwise(losses.huber),
     "loss binary_crossentropy": _pairwise(losses.binary_crossentropy, from_logits=True),
     **{f"activation {name}": _activation(name) for name in _ACTIVATIONS},

@@ -111,8 +111,8 @@ def test_the_files_of_the_readme_exist(commands, blocks, root):
 
 
 def test_ci_runs_the_commands_of_the_readme(commands, root):
-    assert ["pip", "install", "-e", ".[test]"] in commands
-    assert ["pytest"] in commands
+    assert ["python", "-m", "pip", "install", "-e", ".[test]"] in commands
+    assert ["python", "-m", "pytest"] in commands
     ci = (root / ".ci" / "run").read_text(encoding="utf-8")
-    assert 'pip install --quiet --disable-pip-version-check -e ".[test]"' in ci
-    assert re.search(r"^pytest ", ci, re.MULTILINE)
+    assert 'python -m pip install --quiet --disable-pip-version-check -e ".[test]"' in ci
+    assert re.search(r"^python -m pytest ", ci, re.MULTILINE)
