@@ -19,6 +19,7 @@ from .compiler.errors import (
     IndexRangeError,
     InputError,
     InputTypeError,
+    VerificationError,
 )
 from .frontend import (
     callbacks,
@@ -39,11 +40,13 @@ from .frontend.api import (
     grad,
     hessian_vector_product,
 )
+from .frontend.formula import formula
 from .frontend.functional import *  # noqa: F403
 from .frontend.random import manual_seed
 from .frontend.state import Variable, parameter
 from .frontend.tensor import Tensor, as_tensor, constant, input
 from .frontend.training import TrainingProgram
+from .frontend.verification import VerificationReport, verify
 
 __version__ = "0.1.0"
 
@@ -64,6 +67,8 @@ __all__ = [
     "Tensor",
     "TrainingProgram",
     "Variable",
+    "VerificationError",
+    "VerificationReport",
     "as_tensor",
     "callbacks",
     "compile",
@@ -71,6 +76,7 @@ __all__ = [
     "constant",
     "data",
     "evaluate",
+    "formula",
     "grad",
     "hessian_vector_product",
     "input",
@@ -82,4 +88,5 @@ __all__ = [
     "parameter",
     "random",
     "schedules",
+    "verify",
 ]

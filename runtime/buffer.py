@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ctypes
+import sys
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +13,35 @@ from ..compiler.ir.dims import evaluate
 
 #: Every buffer starts on a cache line.
 ALIGNMENT = 64
+
+
+def _address_from_interface(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _address_from_object(array: np.ndarray) -> int:
+    return _read_word(id(array) + _DATA_FIELD).value
+
+
+_read_word = ctypes.c_uint64.from_address
+#: Where CPython keeps an array's data pointer: right after the object's header.
+_DATA_FIELD = object.__basicsize__
+
+
+def _choose_data_address() -> Callable[[np.ndarray], int]:
+    """Return the fast way where it gives what NumPy's own interface gives, else that interface.
+
+    The interface costs 1.4 µs a call, reading the field 0.1 µs: half of a small step.
+    """
+    if sys.implementation.name != "cpython":
+        return _address_from_interface
+    samples = [np.zeros(3), np.zeros((2, 5), np.float32)[1:], np.zeros((), np.int64), np.zeros(0)]
+    agree = all(_address_from_object(a) == _address_from_interface(a) for a in samples)
+    return _address_from_object if agree else _address_from_interface
+
+
+#: The address of an array's first element.
+data_address = _choose_data_address()
 
 
 def aligned_bytes(size: int) -> np.ndarray:

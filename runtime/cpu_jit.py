@@ -14,16 +14,7 @@ from ..compiler.artifact import Artifact, Machine, ModuleSource
 from ..compiler.options import CompileOptions
 from .cache import ObjectCache
 
-_ENTRY = ctypes.CFUNCTYPE(
-    ctypes.c_int64,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_int64,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-)
+_ALONE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 #: Debug levels from which LLVM IR and assembly are printed.
 LLVM_LEVEL, ASSEMBLY_LEVEL = 5, 6
 Write = Callable[[str, str, str], None]
@@ -146,7 +137,7 @@ class LoadedCode:
             for name, seconds in self.seconds.items():
                 print(f"{name:24s} {1e3 * seconds:8.2f} ms", file=sys.stderr)
         self.address = self._engine.get_function_address(artifact.entry)
-        self.entry = _ENTRY(self.address)
+        self.alone = _ALONE(self._engine.get_function_address("alone"))
         self.worker_address = self._engine.get_function_address("worker")
         self.launch_address = self._engine.get_function_address("launch")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,7 @@ from ..compiler.ir import ops
 from ..compiler.ir.dims import evaluate
 from ..compiler.ir.graph import Node
 from .binding import InputBinder
-from .buffer import aligned_bytes, place_slots
+from .buffer import aligned_bytes, data_address, place_slots
 from .cpu_jit import LoadedCode
 from .requirements import check_requirements
 from .profile import KernelProfile
@@ -22,19 +24,26 @@ from .threads import WorkerPool, available_threads, shared_pool
 
 #: Element operations below which a call runs on one thread: waking and meeting costs more.
 SERIAL_CALL = 400_000
+#: Combinations of sizes that are remembered, each with its arena.
+KEPT_FRAMES = 64
 
 
 @dataclass
 class _Frame:
-    """Everything about one combination of sizes: pointers, arena, outputs' shapes."""
+    """Everything about one combination of sizes: pointers, arena, outputs' shapes.
 
-    table: np.ndarray
-    table_address: int
-    sizes: np.ndarray
-    sizes_address: int
-    arena: np.ndarray
+    ``job`` is what native code reads (see ``backends/spmd.py``); ``table`` is the pointer table in
+    it.  0-d outputs have a place of their own, from which they are read back; others are allocated
+    at each call.
+    """
+
+    table: ctypes.Array
+    job: ctypes.Array
+    job_address: int
     threads: int
-    outputs: tuple[tuple[str, int, tuple[int, ...], np.dtype], ...]
+    scalars: tuple[tuple[str, np.ndarray], ...]
+    arrays: tuple[tuple[str, int, tuple[int, ...], np.dtype], ...]
+    kept: tuple[object, ...]
 
 
 class NativeExecutable:
@@ -92,17 +101,18 @@ class NativeExecutable:
         ]
         self._position = position
         self._frames: dict[tuple[int, ...], _Frame] = {}
+        self._arena_bytes: dict[tuple[int, ...], int] = {}
         self._status = np.zeros(8 + len(artifact.loops.steps), dtype=np.int64)
-        self._status_address = self._status.ctypes.data
         self._scratch: list[np.ndarray] = []
         self._meeting = aligned_bytes(64 * 8)
         self._pool: WorkerPool | None = None
+        self._lock = threading.Lock()
         self.profile: KernelProfile | None = None
 
     @property
     def peak_bytes(self) -> int:
         """Bytes of temporary memory for the largest sizes seen so far."""
-        return max((frame.arena.nbytes for frame in self._frames.values()), default=0)
+        return max(self._arena_bytes.values(), default=0)
 
     def plan_bytes(self, **sizes: int) -> int:
         """Return the bytes of temporary memory that a call with these sizes needs."""
@@ -114,34 +124,28 @@ class NativeExecutable:
         Raises InputError or InputTypeError for inputs that do not fit, IndexRangeError for an index
         outside its axis.
         """
-        bound, sizes = self.binder.bind(arrays)
-        frame = self._frames.get(sizes)
-        if frame is None:
-            frame = self._make_frame(sizes)
-        table = frame.table
-        for slot, array in zip(self._input_slots, bound, strict=True):
-            table[slot] = array.__array_interface__["data"][0]
-        results: dict[str, Any] = {}
-        for name, slot, shape, dtype in frame.outputs:
-            array = np.empty(shape, dtype)
-            results[name] = array
-            table[slot] = array.__array_interface__["data"][0]
-        if frame.threads == 1:
-            failed = self.code.entry(
-                frame.table_address,
-                frame.sizes_address,
-                0,
-                1,
-                self._meeting_address,
-                self._scratch_addresses[0],
-                self._status_address,
-            )
-        else:
-            failed = self._run_threads(frame)
-        if failed:
-            self._report_failure(bound, sizes)
-        if self.profile is not None:
-            self.profile.record(sizes, frame.threads, self._status[8:])
+        with self._lock:
+            bound, sizes = self.binder.bind(arrays)
+            frame = self._frames.get(sizes)
+            if frame is None:
+                frame = self._make_frame(sizes)
+            table = frame.table
+            for slot, array in zip(self._input_slots, bound):  # noqa: B905
+                table[slot] = data_address(array)
+            results: dict[str, Any] = {}
+            for name, slot, shape, dtype in frame.arrays:
+                results[name] = array = np.empty(shape, dtype)
+                table[slot] = data_address(array)
+            if frame.threads == 1:
+                failed = self.code.alone(frame.job_address)
+            else:
+                failed = self._run_threads(frame)
+            if failed:
+                self._report_failure(bound, sizes)
+            for name, array in frame.scalars:
+                results[name] = array[()]
+            if self.profile is not None:
+                self.profile.record(sizes, frame.threads, self._status[8:])
         return results
 
     def kernel_cycles(self) -> dict[str, int]:
@@ -172,26 +176,47 @@ class NativeExecutable:
                 raise InputError(f"{rule.message} (with {shown})")
         offsets, total = place_slots(self.artifact.arena, bound)
         arena = aligned_bytes(total)
-        table = np.zeros(len(self.artifact.table) + 1, dtype=np.uint64)
+        self._arena_bytes[sizes] = total
+        table = (ctypes.c_uint64 * (len(self.artifact.table) + 1))()
         base = arena.ctypes.data
         for name, offset in offsets.items():
             table[self._position[name]] = base + offset
         for slot, array in (*self._constants.items(), *self._state_slots.items()):
             table[slot] = array.ctypes.data
-        values = np.array([bound[name] for name in self._symbols] or [0], dtype=np.int64)
-        outputs = tuple(
-            (name, slot, tuple(evaluate(dim, bound) for dim in shape), dtype)
-            for name, slot, shape, dtype in self._output_slots
+        values = (ctypes.c_int64 * max(len(self._symbols), 1))(
+            *(bound[name] for name in self._symbols)
         )
+        scalars: list[tuple[str, np.ndarray]] = []
+        outputs: list[tuple[str, int, tuple[int, ...], np.dtype]] = []
+        for name, slot, shape, dtype in self._output_slots:
+            if shape:
+                outputs.append((name, slot, tuple(evaluate(dim, bound) for dim in shape), dtype))
+            else:
+                scalars.append((name, np.zeros((), dtype)))
+                table[slot] = scalars[-1][1].ctypes.data
         threads, _ = self.choose_threads(bound)
         while len(self._scratch) < threads:
             self._scratch.append(aligned_bytes(self.artifact.scratch_bytes))
-        self._scratch_addresses = [array.ctypes.data for array in self._scratch]
-        self._meeting_address = self._meeting.ctypes.data
-        if len(self._frames) >= 64:
+        fields = (
+            self.code.address,
+            ctypes.addressof(table),
+            ctypes.addressof(values),
+            threads,
+            self._meeting.ctypes.data,
+            self._status.ctypes.data,
+            *(array.ctypes.data for array in self._scratch[:threads]),
+        )
+        job = (ctypes.c_uint64 * len(fields))(*fields)
+        if len(self._frames) >= KEPT_FRAMES:
             self._frames.pop(next(iter(self._frames)))
         frame = _Frame(
-            table, table.ctypes.data, values, values.ctypes.data, arena, threads, outputs
+            table,
+            job,
+            ctypes.addressof(job),
+            threads,
+            tuple(scalars),
+            tuple(outputs),
+            (arena, values),
         )
         self._frames[sizes] = frame
         return frame
@@ -202,25 +227,14 @@ class NativeExecutable:
             pool = self._pool = shared_pool(
                 self.threads, self.code.worker_address, self.code.launch_address, self.code
             )
-        return pool.run(
-            self.code.address,
-            (
-                frame.table_address,
-                frame.sizes_address,
-                self._meeting_address,
-                self._status_address,
-            ),
-            self._scratch_addresses,
-            frame.threads,
-            self.code.entry,
-        )
+        return pool.run(frame.job_address, frame.threads, self.code.alone)
 
     def _report_failure(self, arrays: tuple[np.ndarray, ...], sizes: tuple[int, ...]) -> None:
+        site = self.artifact.loops.sites[int(self._status[0]) - 1]
+        value = int(self._status[1])
+        self._status[:2] = 0
         named = dict(zip(self.binder.names, arrays, strict=True))
         check_requirements(
             self.artifact.program, named, dict(zip(self.binder.symbols, sizes, strict=True))
         )
-        site = self.artifact.loops.sites[int(self._status[0]) - 1]
-        value = int(self._status[1])
-        self._status[:2] = 0
         raise IndexRangeError(locate(site.message.format(value=value), site.source))

@@ -201,7 +201,10 @@ class _KernelRun:
     def random(
         self, word: int, stream: int, element: Expr, state: Expr, scope: _Scope
     ) -> np.ndarray:
-        number = int(self.expr(state, scope))
+        states = self.expr(state, scope)
+        number = int(states.flat[0]) if states.size else 0
+        if (states != number).any():
+            raise CheckFailed("the lanes of random bits have different states")
         key = ((stream * WEYL) & MASK) ^ ((number >> 32) & MASK)
         counter = self.expr(element, scope).astype(np.uint64)
         return philox_2x32(counter, number & MASK, key)[word]
@@ -438,7 +441,9 @@ class LoopExecutable:
             if evaluate(axis.dim, sizes) == 0:
                 raise InputError(axis.message)
         buffers = {
-            artifact.homes[node]: array for node, array in zip(self.inputs, bound, strict=True)
+            artifact.homes[node]: array
+            for node, array in zip(self.inputs, bound, strict=True)
+            if node in artifact.homes
         }
         buffers.update(
             (name, self.states[node])

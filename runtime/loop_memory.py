@@ -35,7 +35,8 @@ class Buffer:
         self.name = name
         self.array = array.reshape(-1)
         self.number = next(_numbers)
-        self.owner = owner if owner is None else owner.reshape(self.array.size, -1)
+        shape = (self.array.size, self.array.itemsize)
+        self.owner = owner if owner is None else owner.reshape(shape)
         self._readers: np.ndarray | None = None
         self._writers: np.ndarray | None = None
 

@@ -9,20 +9,19 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .buffer import aligned_bytes
 
-_WORKER = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+_WORKER = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
 _LAUNCH = ctypes.CFUNCTYPE(
     ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
 )
 _WORD_BYTES = 64
-_JOB_FIELDS = 6
+_THREADS_FIELD = 3
 _PARKED, _END = 1, 3
 _ASLEEP = -1
 
@@ -69,12 +68,8 @@ class WorkerPool:
         self._words = aligned_bytes(_WORD_BYTES * threads)
         self._words_address = self._words.ctypes.data
         self._word_values = self._words.view(np.int64)
-        self._job_bytes = aligned_bytes(8 * (_JOB_FIELDS + threads))
-        self._job = self._job_bytes.view(np.uint64)
-        self._job_address = self._job_bytes.ctypes.data
         self._wake = [threading.Event() for _ in range(threads)]
         self._busy = threading.Lock()
-        self._last: tuple | None = None
         for number in range(1, threads):
             threading.Thread(
                 target=self._serve, args=(number,), name=f"chainrule-{number}", daemon=True
@@ -82,44 +77,37 @@ class WorkerPool:
 
     def _serve(self, number: int) -> None:
         while True:
-            if self._worker(self._words_address, self._job_address, number) == _END:
+            if self._worker(self._words_address, number) == _END:
                 return
             self._wake[number].wait()
             self._wake[number].clear()
 
-    def run(
-        self,
-        entry: int,
-        arguments: tuple[int, int, int, int],
-        scratch: Sequence[int],
-        threads: int,
-        alone: Any,
-    ) -> int:
-        """Run ``entry`` on ``threads`` threads and return its status.
+    def run(self, job: int, threads: int, alone: Callable[[int], int]) -> int:
+        """Run the job at address ``job`` on ``threads`` threads and return its status.
 
-        ``arguments`` are the addresses of table, sizes, meeting place and status.  Where another
-        caller is using the workers, ``alone`` runs it on this thread instead.
+        Where another caller is using the workers, ``alone`` runs it on this thread instead, which
+        gives the same bits.
         """
-        table, sizes, meeting, status = arguments
         if not self._busy.acquire(blocking=False):
-            return alone(table, sizes, 0, 1, meeting, scratch[0], status)
+            return self._run_alone(job, alone)
         try:
-            job = (entry, arguments, threads)
-            if job != self._last:
-                self._job[:_JOB_FIELDS] = (entry, table, sizes, threads, meeting, status)
-                self._job[_JOB_FIELDS : _JOB_FIELDS + threads] = scratch[:threads]
-                self._last = job
-            result = self._launch(self._words_address, self._job_address, threads, 0)
+            result = self._launch(self._words_address, job, threads, 0)
             if result == _ASLEEP:
-                result = self._wake_and_run(threads)
+                for number in range(1, threads):
+                    self._wake[number].set()
+                result = self._launch(self._words_address, job, threads, 1)
             return result
         finally:
             self._busy.release()
 
-    def _wake_and_run(self, threads: int) -> int:
-        for number in range(1, threads):
-            self._wake[number].set()
-        return self._launch(self._words_address, self._job_address, threads, 1)
+    @staticmethod
+    def _run_alone(job: int, alone: Callable[[int], int]) -> int:
+        fields = ctypes.cast(job, ctypes.POINTER(ctypes.c_uint64))
+        threads, fields[_THREADS_FIELD] = fields[_THREADS_FIELD], 1
+        try:
+            return alone(job)
+        finally:
+            fields[_THREADS_FIELD] = threads
 
     def close(self) -> None:
         """End the workers."""

@@ -1,13 +1,14 @@
 """The threads' side of a call: how a worker waits for work, and how the caller hands it out.
 
-    int64 worker(words, job, tid)        spins on its word; runs jobs; returns when it should park
+    int64 alone(job)                     runs a job on the calling thread only
+    int64 worker(words, tid)             spins on its word; runs jobs; returns when it should park
     int64 launch(words, job, nthreads, resumed)
 
 A worker's word (a cache line each) is 0 while it waits, 1 once it has parked, 2 when there is a job,
 3 to end.  Launching swaps in 2; where a word was 1 the worker sleeps in Python and must be woken
 there, so ``launch`` returns -1 without running and is called again with ``resumed``.  Word 0 counts
 the workers that have left the job's code: ``launch`` waits for them all, since that code may be freed
-as soon as it returns.  A job is
+as soon as it returns.  The word after it holds the address of the job.  A job is
 ``entry, table, sizes, nthreads, meeting, status, scratch of thread 0, of thread 1, …``.
 """
 
@@ -38,6 +39,7 @@ def thread_module(machine: Machine) -> ModuleSource:
 def _emit(machine: Machine) -> str:
     module = ir.Module("chainrule_threads")
     module.triple = machine.triple
+    _emit_alone(module)
     _emit_worker(module)
     _emit_launch(module)
     return str(module)
@@ -58,9 +60,15 @@ def _run_job(b: ir.IRBuilder, job: ir.Value, tid: ir.Value) -> ir.Value:
     return b.call(entry, [table, sizes, tid, nthreads, meeting, scratch, status])
 
 
+def _emit_alone(module: ir.Module) -> None:
+    function = ir.Function(module, ir.FunctionType(I64, [POINTER]), "alone")
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    b.ret(_run_job(b, function.args[0], I64(0)))
+
+
 def _emit_worker(module: ir.Module) -> None:
-    function = ir.Function(module, ir.FunctionType(I64, [POINTER, POINTER, I64]), "worker")
-    words, job, tid = function.args
+    function = ir.Function(module, ir.FunctionType(I64, [POINTER, I64]), "worker")
+    words, tid = function.args
     b = ir.IRBuilder(function.append_basic_block("entry"))
     word = b.gep(words, [b.mul(tid, I64(WORD_STRIDE))], source_etype=I64)
     wait, look, work = (function.append_basic_block(n) for n in ("wait", "look", "work"))
@@ -86,7 +94,7 @@ def _emit_worker(module: ir.Module) -> None:
     b.cbranch(b.extract_value(swap, 1), out, wait)
     b.position_at_end(work)
     b.atomic_rmw("xchg", word, I64(WAITING), "acq_rel")
-    _run_job(b, job, tid)
+    _run_job(b, _field(b, words, 1, POINTER), tid)
     b.atomic_rmw("add", words, I64(1), "release")
     b.branch(wait)
     b.position_at_end(out)
@@ -103,6 +111,7 @@ def _emit_launch(module: ir.Module) -> None:
     first = function.append_basic_block("first")
     b.cbranch(b.icmp_signed("!=", resumed, I64(0)), run, first)
     b.position_at_end(first)
+    b.store(job, b.gep(words, [I64(1)], source_etype=I64), align=8)
     b.atomic_rmw("xchg", words, I64(0), "acq_rel")
     entry = b.block
     b.branch(head)
