@@ -40,7 +40,7 @@ from .frontend.api import (
     grad,
     hessian_vector_product,
 )
-from .frontend.formula import formula
+from .frontend.formula import FormulaOperator, formula
 from .frontend.functional import *  # noqa: F403
 from .frontend.random import manual_seed
 from .frontend.state import Variable, parameter
@@ -58,6 +58,7 @@ __all__ = [
     "CompiledFunction",
     "DomainWarning",
     "F",
+    "FormulaOperator",
     "FormulaError",
     "GraphError",
     "GraphTypeError",

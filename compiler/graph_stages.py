@@ -32,7 +32,12 @@ def optimize_graph(program: Program, options: CompileOptions, runner: PassRunner
     def stage(name: str, function: Callable[..., Program], *arguments: object) -> None:
         nonlocal program
         program = runner.run(
-            name, function, program, *arguments, verify=partial(verify_program, sizes=sizes), text=format_program
+            name,
+            function,
+            program,
+            *arguments,
+            verify=partial(verify_program, sizes=sizes),
+            text=format_program,
         )
 
     stage("specialize_mode", specialize_mode, options.training)
@@ -41,7 +46,5 @@ def optimize_graph(program: Program, options: CompileOptions, runner: PassRunner
     stage("stabilize", stabilize, fired)
     stage("expand_formulas", expand_formulas)
     stage("simplify_algebra", simplify_algebra, fired)
-    stage("fold_again", fold_constants, fired)
-    stage("canonicalize_again", canonicalize, fired)
     stage("drop_idle_updates", drop_idle_updates)
     return program

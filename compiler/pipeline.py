@@ -35,7 +35,13 @@ def compile_native(
     run = runner or PassRunner(options)
     run.run("trace", lambda: program, verify=verify_program, text=format_program)
     graph = optimize_graph(program, options, run)
-    graph = run.run("legalize", legalize, graph, verify=partial(verify_program, sizes=program.symbols()), text=format_program)
+    graph = run.run(
+        "legalize",
+        legalize,
+        graph,
+        verify=partial(verify_program, sizes=program.symbols()),
+        text=format_program,
+    )
     groups = run.run("fuse", group_nodes, graph, options.fuse, run.note, text=format_groups)
     schedule = run.run("order", order_groups, graph, groups, text=format_schedule)
     loops = run.run(

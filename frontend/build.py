@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compiler.autodiff.expand import expand_formulas
 from ..compiler.ir import ops
 from ..compiler.ir.graph import Node, Program, Requirement
 from ..compiler.options import PROFILE_LEVEL, CompileOptions
@@ -46,7 +47,7 @@ def build_executable(
     """Compile ``program`` for ``options.backend``; calls of the result update ``states`` in place."""
     program = replace(program, requirements=requirements_of(program))
     if options.backend == "numpy":
-        return InterpretedExecutable(program, states, training=options.training)
+        return InterpretedExecutable(expand_formulas(program), states, options.training)
     pipeline = load_room("compiler.pipeline")
     jit = load_room("runtime.cpu_jit")
     executable = load_room("runtime.executable")

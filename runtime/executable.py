@@ -18,8 +18,8 @@ from ..compiler.ir.graph import Node
 from .binding import InputBinder
 from .buffer import aligned_bytes, data_address, place_slots
 from .cpu_jit import LoadedCode
-from .requirements import check_requirements
 from .profile import KernelProfile
+from .requirements import check_requirements
 from .threads import WorkerPool, available_threads, shared_pool
 
 #: Element operations below which a call runs on one thread: waking and meeting costs more.

@@ -437,9 +437,9 @@ class LoopExecutable:
         artifact = self.artifact
         bound, numbers = self.binder.bind(arrays)
         sizes = dict(zip(self.binder.symbols, numbers, strict=True))
-        for axis in artifact.empty_axes:
-            if evaluate(axis.dim, sizes) == 0:
-                raise InputError(axis.message)
+        for rule in artifact.size_rules:
+            if evaluate(rule.positive, sizes) <= 0 and evaluate(rule.unless, sizes) != 0:
+                raise InputError(rule.message)
         buffers = {
             artifact.homes[node]: array
             for node, array in zip(self.inputs, bound, strict=True)

@@ -170,7 +170,6 @@ class _ModuleEmitter:
         b.position_at_end(stop)
         b.ret(b.load(status, typ=I64, align=8))
 
-
     def cycles(self, b: ir.IRBuilder) -> ir.Value:
         name = "llvm.readcyclecounter"
         kind = ir.FunctionType(I64, [])

@@ -114,9 +114,7 @@ def _canonical(total: Mapping[Monomial, int]) -> int | SymbolicDim:
     return SymbolicDim(tuple(sorted(terms.items(), key=lambda item: (-len(item[0]), str(item[0])))))
 
 
-def divide_exactly(
-    dim: int | SymbolicDim, divisor: int | SymbolicDim
-) -> int | SymbolicDim | None:
+def divide_exactly(dim: int | SymbolicDim, divisor: int | SymbolicDim) -> int | SymbolicDim | None:
     """Return ``dim / divisor`` where that is a polynomial for certain, else None."""
     if dim == divisor:
         return 1

@@ -260,9 +260,7 @@ def _scatter_add(op: ops.ScatterAdd, inputs: Types) -> TensorType:
     end = op.axis + indices.rank
     if updates.shape[op.axis : end] != indices.shape:
         raise _Misfit(f"axes {op.axis} to {end - 1} of the updates must match the indices")
-    return TensorType(
-        updates.dtype, (*updates.shape[: op.axis], op.size, *updates.shape[end:])
-    )
+    return TensorType(updates.dtype, (*updates.shape[: op.axis], op.size, *updates.shape[end:]))
 
 
 def _random_bits(op: ops.RandomBits, inputs: Types) -> TensorType:

@@ -51,9 +51,43 @@ SCALAR_FUNCTIONS: dict[str, ScalarFunction] = {
 
 #: Functions that cost more than reading a stored value back.
 COSTLY = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh"
-    " atanh sigmoid softplus erf erfc lgamma digamma trigamma pow atan2 div reciprocal sqrt rsqrt"
-    " cbrt floordiv mod".split()
+    [
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "asinh",
+        "acosh",
+        "atanh",
+        "sigmoid",
+        "softplus",
+        "erf",
+        "erfc",
+        "lgamma",
+        "digamma",
+        "trigamma",
+        "pow",
+        "atan2",
+        "div",
+        "reciprocal",
+        "sqrt",
+        "rsqrt",
+        "cbrt",
+        "floordiv",
+        "mod",
+    ]
 )
 
 

@@ -47,6 +47,7 @@ from .ir import (
 )
 from .tiling import arrange_loops, axis_name
 
+
 @dataclass
 class _Sites:
     """Places where a kernel can report bad input."""
@@ -149,9 +150,7 @@ class _Pull:
                 case ops.Reshape() if [d for d in node.shape if d != 1] == [
                     d for d in x.shape if d != 1
                 ]:
-                    wide = iter(
-                        [i for i, dim in zip(index, node.shape, strict=True) if dim != 1]
-                    )
+                    wide = iter([i for i, dim in zip(index, node.shape, strict=True) if dim != 1])
                     index = tuple(0 if dim == 1 else next(wide) for dim in x.shape)
                 case ops.Reshape():
                     load = self.reshape(node, index, None)
@@ -164,9 +163,7 @@ class _Pull:
         assert isinstance(load, Load)
         return load
 
-    def load(
-        self, buffer: str, node: Node, index: tuple[Index, ...], guard: Expr | None
-    ) -> Load:
+    def load(self, buffer: str, node: Node, index: tuple[Index, ...], guard: Expr | None) -> Load:
         self.lowering.read(buffer, node.dtype)
         return Load(node.dtype, buffer, offset_of(node.shape, index), guard)
 
@@ -239,9 +236,7 @@ class _Pull:
                     return Literal(node.dtype, 0)
                 (x,) = node.inputs
                 rest = iter(index)
-                full = tuple(
-                    0 if axis in op.axes else next(rest) for axis in range(x.type.rank)
-                )
+                full = tuple(0 if axis in op.axes else next(rest) for axis in range(x.type.rank))
                 return self.value(x, full, guard)
         raise VerificationError(f"{node!r} cannot be read element by element")
 
@@ -285,8 +280,10 @@ class _Pull:
             low, high, interior = op.low[axis], op.high[axis], op.interior[axis]
             inner = i - low
             if interior:
-                quotient = inner // (interior + 1) if isinstance(inner, SymbolicDim) else (
+                quotient = (
                     inner // (interior + 1)
+                    if isinstance(inner, SymbolicDim)
+                    else (inner // (interior + 1))
                 )
                 conditions.append(self.compare("eq", quotient * (interior + 1), inner))
                 inner = quotient
@@ -297,9 +294,7 @@ class _Pull:
             moved.append(inner)
         return self.value(x, tuple(moved), self.conjunction(conditions, guard))
 
-    def concat(
-        self, node: Node, index: tuple[Index, ...], guard: Expr | None, axis: int
-    ) -> Expr:
+    def concat(self, node: Node, index: tuple[Index, ...], guard: Expr | None, axis: int) -> Expr:
         start: Index = 0
         pieces: list[tuple[Expr, Expr]] = []
         for position, x in enumerate(node.inputs):
@@ -452,9 +447,7 @@ class _GroupLowering:
         index = self.axis_symbols()
         outer = _Pull(self, index)
         folds = [n for n in group.members if self.is_fold(n)]
-        states = {
-            plan.name for plan in self.schedule.buffers.values() if plan.kind == "state"
-        }
+        states = {plan.name for plan in self.schedule.buffers.values() if plan.kind == "state"}
         last = max(level.values(), default=0)
         if any(level[n] == last for n in folds):
             last += 1
@@ -497,9 +490,7 @@ class _GroupLowering:
                 results.append(Fold(name, op.kind, value, position))
             kept_here = kept.get(number, [])
             self.store_values(pull, [*full_stores[number], *kept_here])
-            outer.body.append(
-                Loop("inner", 0, "serial", tuple(pull.body), tuple(results))
-            )
+            outer.body.append(Loop("inner", 0, "serial", tuple(pull.body), tuple(results)))
             for node, names in [*full_stores[number], *kept_here]:
                 stays = [n for n in names if n not in states]
                 if stays:

@@ -12,7 +12,7 @@ from ..ir import ops
 from ..ir.dims import SymbolicDim
 from ..ir.infer import infer_type
 from ..ir.scalars import SCALAR_FUNCTIONS
-from ..ir.types import FLOATS, ITEM_BYTES, TensorType
+from ..ir.types import ITEM_BYTES, TensorType
 from .ir import (
     Apply,
     BufferUse,
@@ -341,9 +341,7 @@ class _Block:
         epilogue, folds = self.statements(line.indent + 2)
         if folds:
             raise line.error("a contraction folds nothing but its sum")
-        return Contraction(
-            dtype, rows, columns, depth, left, right, result, row, column, epilogue
-        )
+        return Contraction(dtype, rows, columns, depth, left, right, result, row, column, epilogue)
 
 
 def _read_fold(line: _Line) -> Fold:
@@ -402,9 +400,7 @@ def _read_site(line: _Line) -> CheckSite:
     return CheckSite(message, source)
 
 
-def parse_loop_program(
-    text: str, constants: Mapping[str, ops.Value] | None = None
-) -> LoopProgram:
+def parse_loop_program(text: str, constants: Mapping[str, ops.Value] | None = None) -> LoopProgram:
     """Return the program that ``text``, as printed by `format_loop_program`, stands for.
 
     Parameters
@@ -459,6 +455,4 @@ def parse_loop_program(
         else:
             raise line.error(f"unexpected {word}")
         line.end()
-    return LoopProgram(
-        tuple(kernels), tuple(steps), tuple(storage), symbols, tuple(sites)
-    )
+    return LoopProgram(tuple(kernels), tuple(steps), tuple(storage), symbols, tuple(sites))

@@ -101,9 +101,7 @@ def substitute(stmts: tuple[Stmt, ...], values: dict[str, Index]) -> tuple[Stmt,
                     for f in stmt.folds
                 )
                 body = substitute(stmt.body, values)
-                result.append(
-                    Loop(stmt.index, stmt.extent, stmt.kind, body, folds, stmt.shared)
-                )
+                result.append(Loop(stmt.index, stmt.extent, stmt.kind, body, folds, stmt.shared))
             case _:
                 result.append(stmt)
     return tuple(result)
@@ -181,9 +179,7 @@ def arrange_loops(
     return body
 
 
-def _nest(
-    placeholder: Loop, axes: list[int], extents: dict[int, Dim], vector: int
-) -> Loop:
+def _nest(placeholder: Loop, axes: list[int], extents: dict[int, Dim], vector: int) -> Loop:
     """Return the loops over the inner axes, folds carried from each to the one around it."""
     body, folds = placeholder.body, placeholder.folds
     loop: Loop | None = None

@@ -63,10 +63,14 @@ def legalize_contract(node: Node) -> Node:
     if is_matmul(node):
         return node
     plain = [_plain_indices(index_map) for index_map in (*op.maps, op.output_map)]
-    sizes_fit = all(
-        indices is not None and x.shape == tuple(op.sizes[i] for i in indices)
-        for x, indices in zip(node.inputs, plain[:2], strict=True)
-    ) and plain[2] is not None and op.output_shape == tuple(op.sizes[i] for i in plain[2])
+    sizes_fit = (
+        all(
+            indices is not None and x.shape == tuple(op.sizes[i] for i in indices)
+            for x, indices in zip(node.inputs, plain[:2], strict=True)
+        )
+        and plain[2] is not None
+        and op.output_shape == tuple(op.sizes[i] for i in plain[2])
+    )
     if not sizes_fit:
         return _contract_by_points(node)
     used = {i for indices in plain for i in indices or ()}
@@ -112,9 +116,7 @@ def legalize_contract(node: Node) -> Node:
     m, n, k = (product(sizes(indices)) for indices in (rows, columns, depth))
     left = _permuted(left, left_indices, [*batch, *rows, *depth])
     right = _permuted(right, right_indices, [*batch, *depth, *columns])
-    result = matmul(
-        reshape(left, (*lead, m, k)), reshape(right, (*lead, k, n)), source=node.source
-    )
+    result = matmul(reshape(left, (*lead, m, k)), reshape(right, (*lead, k, n)), source=node.source)
     result = reshape(result, (*lead, *sizes(rows), *sizes(columns)))
     order = [*batch, *rows, *columns]
     if free:

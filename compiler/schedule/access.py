@@ -66,9 +66,7 @@ def step_view(view: Node, axes: AxisMap) -> AxisMap:
             return tuple(None if dim == 1 else next(kept) for dim in source.shape)
 
 
-def peel(
-    node: Node, axes: AxisMap, stored: frozenset[Node] = frozenset()
-) -> tuple[Node, AxisMap]:
+def peel(node: Node, axes: AxisMap, stored: frozenset[Node] = frozenset()) -> tuple[Node, AxisMap]:
     """Follow pointwise views from ``node`` to their source; return it and its axis map.
 
     A view that is ``stored`` in memory is a source itself.
@@ -159,9 +157,7 @@ class Access:
             elif is_alias(source):
                 edges.append((strip_aliases(source), False))
             else:
-                edges += [
-                    (peel(x, identity_axes(x), self.stored)[0], False) for x in source.inputs
-                ]
+                edges += [(peel(x, identity_axes(x), self.stored)[0], False) for x in source.inputs]
         return found
 
     def kernel_sources(self, node: Node) -> dict[Node, bool]:
@@ -181,9 +177,7 @@ class Access:
         return found
 
 
-def direct_reads(
-    node: Node, stored: frozenset[Node] = frozenset()
-) -> list[tuple[Node, AxisMap]]:
+def direct_reads(node: Node, stored: frozenset[Node] = frozenset()) -> list[tuple[Node, AxisMap]]:
     """Return the sources behind the pointwise views that ``node`` reads element by element."""
     if isinstance(node.op, (ops.Map, ops.Cast)):
         rank = node.type.rank

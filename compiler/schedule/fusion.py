@@ -116,9 +116,7 @@ def _axes_in_group(access: Access, group: KernelGroup, node: Node) -> AxisMap | 
     return tuple(axes)
 
 
-def _extension(
-    access: Access, group: KernelGroup, node: Node
-) -> tuple[list[Dim], AxisMap] | None:
+def _extension(access: Access, group: KernelGroup, node: Node) -> tuple[list[Dim], AxisMap] | None:
     """Return a larger domain in which a row-level group also holds ``node``, one axis wider."""
     if group.inner or not group.domain or group.anchor is not None:
         return None
@@ -208,9 +206,7 @@ def _open_reduction(state: _Grouping, node: Node) -> None:
     op, source = node.op, node.inputs[0]
     assert isinstance(op, ops.Reduce)
     domain, axes = compact_axes(source)
-    group = state.open(
-        node, domain, tuple(a for axis, a in enumerate(axes) if axis not in op.axes)
-    )
+    group = state.open(node, domain, tuple(a for axis, a in enumerate(axes) if axis not in op.axes))
     group.inner = frozenset(a for axis in op.axes if (a := axes[axis]) is not None)
 
 
@@ -237,7 +233,9 @@ def _find_obstacle(state: _Grouping, group: KernelGroup, node: Node) -> str:
         if state.group_of.get(source) != group.number:
             return f"it reduces {name_node(source)}, which that kernel does not compute"
         if anchor is not None:
-            return f"a {anchor.op.name} takes elementwise operators in, not reductions of its result"
+            return (
+                f"a {anchor.op.name} takes elementwise operators in, not reductions of its result"
+            )
         known = group.axes[source]
         reduced = {known[a] for a, x in enumerate(mapping) if x in node.op.axes} - {None}
         if group.inner and group.inner != reduced:
@@ -249,7 +247,9 @@ def _find_obstacle(state: _Grouping, group: KernelGroup, node: Node) -> str:
         return f"a {anchor.op.name} takes nothing in"
     if anchor is not None:
         return "its axes are not those of the contraction's result"
-    return "its axes do not cover that kernel's outer loops, so it would be computed again and again"
+    return (
+        "its axes do not cover that kernel's outer loops, so it would be computed again and again"
+    )
 
 
 def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGroup]:

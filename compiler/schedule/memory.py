@@ -23,9 +23,7 @@ def plan_memory(program: LoopProgram) -> tuple[ArenaSlot, ...]:
         uses.append((phase, [use.name for use in kernels[step.kernel].buffers]))
     intervals = live_intervals(uses)
     return tuple(
-        ArenaSlot(
-            storage.name, storage.size * ITEM_BYTES[storage.dtype], *intervals[storage.name]
-        )
+        ArenaSlot(storage.name, storage.size * ITEM_BYTES[storage.dtype], *intervals[storage.name])
         for storage in program.storage
         if storage.kind == "arena" and storage.name in intervals
     )

@@ -42,9 +42,7 @@ def _plan_updates(
 ) -> tuple[dict[Node, list[Node]], list[Node], list[tuple[int, int]]]:
     """Return in-place stores (value -> states), states updated by copy, and added order edges."""
     edges = [
-        (group_of[value], number)
-        for number, values in enumerate(reads.values)
-        for value in values
+        (group_of[value], number) for number, values in enumerate(reads.values) for value in values
     ]
     reach = _Reachability(len(groups), edges)
     readers_elsewhere = {value for values in reads.values for value in values}
@@ -57,8 +55,10 @@ def _plan_updates(
         readers = [n for n, leaves in enumerate(reads.leaves) if state in leaves and n != writer]
         group = groups[writer]
         own = reads.leaves[writer].get(state, True)
-        same_index = own and value.shape == state.shape and group.axes[value] == _axes_of_leaf(
-            group, state, value, access
+        same_index = (
+            own
+            and value.shape == state.shape
+            and group.axes[value] == _axes_of_leaf(group, state, value, access)
         )
         movable = not any(reach.path(writer, reader) for reader in readers)
         if movable and same_index and value not in readers_elsewhere:
