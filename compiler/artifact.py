@@ -1,4 +1,4 @@
-"""What the compiler hands to the runtime: kernels as data, and modules ready to become machine code."""
+"""What the compiler hands to the runtime: kernels as data, modules to turn into machine code."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class Artifact:
 
     ``write`` keeps a numbered dump file (``name, text, suffix``), where dumps are asked for.
     ``report`` says what was fused into what, ``seconds`` what each stage of the compiler took.
-    ``table`` lists the buffers in the order of the native function's pointer table; ``entry`` is the
-    function ``int64 entry(table, sizes, tid, nthreads, barrier, scratch, status)``.
+    ``table`` lists the buffers in the order of the native function's pointer table; ``entry`` is
+    the function ``int64 entry(table, sizes, tid, nthreads, meeting, scratch, status)``.
     """
 
     program: Program

@@ -13,7 +13,7 @@ PROFILE_LEVEL = 2
 ENVIRONMENT = {
     "CHAINRULE_BACKEND": "native (default) or numpy",
     "CHAINRULE_THREADS": "at most this many threads",
-    "CHAINRULE_DEBUG": "1 stage timings, 2 kernel profile, 3 rewrites, 4 loop IR, 5 LLVM IR, 6 assembly",
+    "CHAINRULE_DEBUG": "1 timings, 2 kernel profile, 3 rewrites, 4 loop IR, 5 LLVM IR, 6 assembly",
     "CHAINRULE_DUMP": "a folder for the program after every stage",
     "CHAINRULE_VERIFY": "1: check the program after every stage",
     "CHAINRULE_CHECK": "nan, bounds: build a checked binary",

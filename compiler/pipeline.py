@@ -17,13 +17,13 @@ from .ir.text import format_program
 from .ir.verify import verify_program
 from .loops.ir import LoopProgram
 from .loops.lower import lower_schedule
+from .loops.memory import plan_memory
 from .loops.text import format_loop_program
 from .loops.verify import verify_loops
 from .options import CompileOptions
 from .passes import PassRunner
 from .rewrites.legalize import legalize
 from .schedule.fusion import group_nodes
-from .schedule.memory import plan_memory
 from .schedule.order import order_groups
 from .schedule.text import format_groups, format_schedule, format_slots
 
@@ -53,7 +53,9 @@ def compile_native(
         level=4,
     )
     arena = run.run("plan_memory", plan_memory, loops, text=format_slots)
-    modules, table, scratch = run.run("emit", emit_native, loops, machine, options.profile)
+    modules, table, scratch = run.run(
+        "emit", emit_native, loops, format_loop_program(loops), machine, options.profile
+    )
     if options.debug >= 1:
         for name, seconds in run.seconds.items():
             print(f"{name:24s} {1e3 * seconds:8.2f} ms", file=sys.stderr)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,11 +16,6 @@ from ..runtime.interpreted import InterpretedExecutable
 from .checks import checks_reaching
 
 Executable = Callable[[Mapping[str, object]], dict[str, Any]]
-
-
-def load_room(name: str) -> ModuleType:
-    """Import a part of chainrule that needs a heavy library, when it is first used."""
-    return import_module(f"..{name}", __package__)
 
 
 def requirements_of(program: Program) -> tuple[Requirement, ...]:
@@ -44,19 +37,20 @@ def requirements_of(program: Program) -> tuple[Requirement, ...]:
 def build_executable(
     program: Program, options: CompileOptions, states: Mapping[Node, np.ndarray]
 ) -> Any:
-    """Compile ``program`` for ``options.backend``; calls of the result update ``states`` in place."""
+    """Compile ``program`` for ``options.backend``; calls update ``states`` in place."""
     program = replace(program, requirements=requirements_of(program))
     if options.backend == "numpy":
         return InterpretedExecutable(expand_formulas(program), states, options.training)
-    pipeline = load_room("compiler.pipeline")
-    jit = load_room("runtime.cpu_jit")
-    executable = load_room("runtime.executable")
-    artifact = pipeline.compile_native(program, options, jit.machine_for(options))
-    code = jit.LoadedCode(artifact, options)
-    native = executable.NativeExecutable(artifact, code, states, options.threads)
+    from ..compiler.pipeline import compile_native
+    from ..runtime.cpu_jit import LoadedCode, machine_for
+    from ..runtime.executable import NativeExecutable
+    from ..runtime.profile import KernelProfile
+
+    artifact = compile_native(program, options, machine_for(options))
+    code = LoadedCode(artifact, options)
+    native = NativeExecutable(artifact, code, states, options.threads)
     if options.profile:
-        profile = load_room("runtime.profile")
-        native.profile = profile.KernelProfile(artifact, native.binder.symbols)
+        native.profile = KernelProfile(artifact, native.binder.symbols)
         if options.debug >= PROFILE_LEVEL:
             profile.report_at_exit(native)
     return native

@@ -15,6 +15,7 @@ from ..compiler.ir.dims import SymbolicDim, product
 from ..compiler.ir.graph import Node
 from ..compiler.ir.types import Dim, Shape, TensorType
 from . import contraction, elementary, reductions, shaping
+from .latex import tensor_latex
 from .promotion import (
     Operand,
     array_of,
@@ -104,8 +105,6 @@ class Tensor:
 
     def latex(self) -> str:
         """Return the tensor's formula as LaTeX."""
-        from .latex import tensor_latex  # SymPy's printers load on use
-
         return tensor_latex(self)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a program requires of its inputs, checked with NumPy: the words of the error come from here."""
+"""What a program requires of its inputs, checked with NumPy; the errors' words come from here."""
 
 from __future__ import annotations
 

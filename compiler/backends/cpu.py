@@ -16,7 +16,6 @@ from llvmlite import ir
 
 from ..artifact import Machine, ModuleSource
 from ..loops.ir import Contraction, Kernel, LoopProgram, walk
-from ..loops.text import format_loop_program
 from .elementwise import I32, I64
 from .llvm_lanes import LaneFeatures
 from .microkernels import emit_kernel_family
@@ -45,14 +44,14 @@ def source_fingerprint() -> str:
 
 
 def emit_native(
-    program: LoopProgram, machine: Machine, profile: bool = False
+    program: LoopProgram, text: str, machine: Machine, profile: bool = False
 ) -> tuple[tuple[ModuleSource, ...], tuple[str, ...], int]:
     """Return the modules of ``program``, its pointer table, and each thread's scratch in bytes.
 
+    ``text`` is the program as text: with the machine it tells whether an object can be reused.
     With ``profile`` thread 0 adds the cycles of step ``i`` to ``status[PROFILE_START + i]``.
     """
     emitter = _ModuleEmitter(program, machine, profile)
-    text = format_loop_program(program)
     base = f"{machine.triple} {machine.cpu} {machine.features} {machine.isa} {source_fingerprint()}"
     key = hashlib.blake2b(f"{base} {profile}\n{text}".encode(), digest_size=20).hexdigest()
     main = ModuleSource("program", key, emitter.text)

@@ -32,6 +32,7 @@ _PHILOX_ROUNDS = 10
 
 
 def vector_of(element: ir.Type, lanes: int) -> ir.Type:
+    """Return the type of ``lanes`` elements: the element itself for one lane."""
     return element if lanes == 1 else ir.VectorType(element, lanes)
 
 

@@ -4,11 +4,11 @@
     int64 worker(words, tid)             spins on its word; runs jobs; returns when it should park
     int64 launch(words, job, nthreads, resumed)
 
-A worker's word (a cache line each) is 0 while it waits, 1 once it has parked, 2 when there is a job,
-3 to end.  Launching swaps in 2; where a word was 1 the worker sleeps in Python and must be woken
-there, so ``launch`` returns -1 without running and is called again with ``resumed``.  Word 0 counts
-the workers that have left the job's code: ``launch`` waits for them all, since that code may be freed
-as soon as it returns.  The word after it holds the address of the job.  A job is
+A worker's word (a cache line each) is 0 while it waits, 1 once it has parked, 2 when there is a
+job, 3 to end.  Launching swaps in 2; where a word was 1 the worker sleeps in Python and must be
+woken there, so ``launch`` returns -1 without running and is called again with ``resumed``.  Word 0
+counts the workers that have left the job's code: ``launch`` waits for them all, since that code may
+be freed as soon as it returns.  The word after it holds the address of the job.  A job is
 ``entry, table, sizes, nthreads, meeting, status, scratch of thread 0, of thread 1, …``.
 """
 

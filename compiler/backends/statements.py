@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from llvmlite import ir
 
 from ..errors import VerificationError
+from ..ir.affine import linear_coefficient
 from ..ir.dims import FloorDiv, Symbol, symbols
 from ..ir.types import FLOATS, ITEM_BYTES
-from ..loops.access import linear_coefficient
 from ..loops.ir import (
     Apply,
     Check,
@@ -577,7 +578,7 @@ class KernelEmitter:
         inner.names[stmt.result] = vector.value
         self.statements(stmt.epilogue, inner)
 
-    _STATEMENTS: dict[type, Callable] = {
+    _STATEMENTS: ClassVar[dict[type, Callable]] = {
         Let: let,
         Store: store,
         Check: check,

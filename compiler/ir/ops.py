@@ -166,6 +166,7 @@ IndexMap = tuple[Affine, ...]
 
 
 def format_map(index_map: IndexMap) -> str:
+    """Return an index map as text, ``[i0,2*i1+i2]``."""
     return "[" + ",".join(map(str, index_map)) + "]"
 
 
@@ -205,11 +206,15 @@ REDUCTIONS = frozenset({"sum", "prod", "max", "min", "argmax", "argmin"})
 
 @dataclass(frozen=True)
 class Reshape(Op):
+    """The same elements, in row-major order, as another shape."""
+
     shape: Shape
 
 
 @dataclass(frozen=True)
 class Transpose(Op):
+    """Axis ``i`` of the result is axis ``permutation[i]`` of the input."""
+
     permutation: tuple[int, ...]
 
 
@@ -240,11 +245,15 @@ class Pad(Op):
 
 @dataclass(frozen=True)
 class Flip(Op):
+    """The elements along ``axes`` in reverse."""
+
     axes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Concat(Op):
+    """The inputs one after the other along ``axis``."""
+
     axis: int
 
 
@@ -291,4 +300,5 @@ def dims_of(op: Op) -> tuple[Dim, ...]:
 
 
 def is_symbolic(shape: Shape) -> bool:
+    """Whether some size is known only when called."""
     return any(isinstance(dim, SymbolicDim) for dim in shape)

@@ -1,8 +1,8 @@
 """The kernel IR: loops, loads, stores and scalar expressions.
 
     Kernel    = Kernel(name, buffers, body)
-    Stmt      = Loop(index, extent, kind, body, folds, shared) | Let(name, value) | Store(buffer, offset, value)
-              | Contraction(...) | Check(condition, message, value)
+    Stmt      = Loop(index, extent, kind, body, folds, shared) | Let(name, value)
+              | Store(buffer, offset, value) | Contraction(...) | Check(condition, message, value)
     Fold      = Fold(name, kind, value, position)   binds ``name`` after the loop
     Expr      = Literal | Load(buffer, offset, guard) | Var(name) | IndexValue(index)
               | Apply(function, args) | Convert(arg) | Philox(word, stream, element, state)
@@ -35,6 +35,8 @@ class Expr:
 
 @dataclass(frozen=True, eq=False)
 class Literal(Expr):
+    """A number."""
+
     value: float | int | bool
 
 
@@ -71,6 +73,8 @@ class Apply(Expr):
 
 @dataclass(frozen=True, eq=False)
 class Convert(Expr):
+    """``arg`` as another element type."""
+
     arg: Expr
 
 
@@ -86,11 +90,13 @@ class Philox(Expr):
 
 @dataclass(frozen=True, eq=False)
 class Stmt:
-    pass
+    """Base of all statements."""
 
 
 @dataclass(frozen=True, eq=False)
 class Let(Stmt):
+    """Bind ``name`` to a value for the rest of the body."""
+
     name: str
     value: Expr
 
@@ -130,6 +136,8 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class Loop(Stmt):
+    """Run ``body`` for every ``index`` below ``extent``."""
+
     index: str
     extent: Index
     kind: str
@@ -152,8 +160,8 @@ class Operand:
 class Contraction(Stmt):
     """``C[m, n] = sum over k of left[m, k] * right[k, n]`` with a fused epilogue.
 
-    For each finished element, ``result`` is bound to its sum, ``row`` and ``column`` to its indices,
-    and ``epilogue`` runs, ``column`` being a vector index.
+    For each finished element, ``result`` is bound to its sum, ``row`` and ``column`` to its
+    indices, and ``epilogue`` runs, ``column`` being a vector index.
     """
 
     dtype: str

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 from ..errors import VerificationError
 from ..ir import ops
+from ..ir.affine import offset_of, pointwise_index, split_linear
 from ..ir.dims import SymbolicDim, product, symbols
 from ..ir.graph import Node, scalar_value
 from ..ir.scalars import COSTLY
 from ..ir.types import ITEM_BYTES
 from ..schedule.plan import BufferPlan, KernelGroup, Schedule, ScheduledGroup
-from .access import offset_of, pointwise_index, split_linear
 from .ir import (
     Apply,
     BufferUse,
@@ -280,11 +280,7 @@ class _Pull:
             low, high, interior = op.low[axis], op.high[axis], op.interior[axis]
             inner = i - low
             if interior:
-                quotient = (
-                    inner // (interior + 1)
-                    if isinstance(inner, SymbolicDim)
-                    else (inner // (interior + 1))
-                )
+                quotient = inner // (interior + 1)
                 conditions.append(self.compare("eq", quotient * (interior + 1), inner))
                 inner = quotient
             if low != 0 or interior:

@@ -1,17 +1,17 @@
 """Arrange a kernel's loops: merge axes, choose the vector axis, and share out the outermost loop.
 
-The body comes with an index symbol ``%a0, %a1, …`` for each axis of the group and a placeholder loop
-named ``inner`` for each pass over the inner axes.
+The body comes with an index symbol ``%a0, %a1, …`` for each axis of the group and a placeholder
+loop named ``inner`` for each pass over the inner axes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..ir.affine import linear_coefficient, substitute_index
 from ..ir.dims import SymbolicDim
 from ..ir.types import Dim
 from ..schedule.plan import KernelGroup
-from .access import linear_coefficient, substitute_index
 from .ir import (
     Apply,
     Check,

@@ -214,7 +214,7 @@ def _contract_by_points(node: Node) -> Node:
 def _point_offsets(
     index_map: ops.IndexMap, shape: tuple[Dim, ...], sizes: tuple[Dim, ...]
 ) -> tuple[Node, Node]:
-    """Return, for every point of the index space, the clamped flat offset and whether it is inside."""
+    """Return every point's clamped flat offset, and whether the point is inside."""
     space = TensorType("int64", sizes)
     offset = broadcast_to(constant(0, "int64"), sizes)
     inside = broadcast_to(constant(True, "bool"), sizes)

@@ -34,10 +34,12 @@ def is_alias(node: Node) -> bool:
 
 
 def is_small_constant(node: Node) -> bool:
+    """Whether the node is one number."""
     return isinstance(node.op, ops.Constant) and node.op.value.array.size == 1
 
 
 def identity_axes(node: Node) -> AxisMap:
+    """Return the axis map of a node that is read at its own index."""
     return tuple(None if dim == 1 else axis for axis, dim in enumerate(node.shape))
 
 
@@ -81,8 +83,8 @@ class Access:
     """What the nodes of one program read, and which of them are computed by kernels.
 
     *Free* nodes are computed wherever they are used, from what they are made of: index arithmetic,
-    views that only move an index, and cheap elementwise functions of leaves (a label's comparison, a
-    moment times its decay).  ``stored`` are the free nodes that some reader needs as an array.
+    views that only move an index, and cheap elementwise functions of leaves (a label's comparison,
+    a moment times its decay).  ``stored`` are the free nodes that some reader needs as an array.
     """
 
     def __init__(self, program: Program) -> None:

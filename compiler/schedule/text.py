@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..artifact import ArenaSlot
 from ..ir import ops
@@ -39,24 +39,38 @@ def format_groups(groups: Sequence[KernelGroup]) -> str:
     return "".join(f"{format_group(group)}\n" for group in groups)
 
 
-def _name_buffer(plan: BufferPlan) -> str:
-    """Return the buffer as a reader of the program knows it."""
-    if plan.kind == "state":
-        op = plan.node.op
-        return f"{op.label} in place" if isinstance(op, ops.State) else plan.name
-    return plan.name if plan.kind == "arena" else f"{plan.kind} {plan.label}"
+def _name_buffers(schedule: Schedule) -> dict[str, str]:
+    """Return what a reader calls every buffer: states by label, numbered where several agree."""
+    states = [p for p in schedule.buffers.values() if isinstance(p.node.op, ops.State)]
+    states.sort(key=_age)
+    labels = [plan.label for plan in states]
+    seen = dict.fromkeys(labels, 0)
+    names: dict[str, str] = {}
+    for plan in states:
+        seen[plan.label] += 1
+        number = f"#{seen[plan.label]}" if labels.count(plan.label) > 1 else ""
+        names[plan.name] = f"{plan.label}{number} in place"
+    for plan in schedule.buffers.values():
+        if plan.name not in names:
+            names[plan.name] = plan.name if plan.kind == "arena" else f"{plan.kind} {plan.label}"
+    return names
 
 
-def format_step(step: ScheduledGroup, schedule: Schedule) -> str:
+def _age(plan: BufferPlan) -> int:
+    return plan.node.op.key if isinstance(plan.node.op, ops.State) else 0
+
+
+def format_step(step: ScheduledGroup, names: Mapping[str, str]) -> str:
     """Return a group, the buffers that it writes, and whether threads meet before it."""
-    names = [_name_buffer(schedule.buffers[n]) for _, buffers in step.stores for n in buffers]
+    written = ", ".join(names[name] for _, buffers in step.stores for name in buffers)
     barrier = " after a barrier" if step.barrier else ""
-    return f"{format_group(step.group)} -> {', '.join(names)}{barrier}"
+    return f"{format_group(step.group)} -> {written}{barrier}"
 
 
 def format_schedule(schedule: Schedule) -> str:
     """Return one line for each kernel, in the order in which they run."""
-    return "".join(f"{format_step(step, schedule)}\n" for step in schedule.steps)
+    names = _name_buffers(schedule)
+    return "".join(f"{format_step(step, names)}\n" for step in schedule.steps)
 
 
 def format_slots(slots: Sequence[ArenaSlot]) -> str:

@@ -86,7 +86,9 @@ def run(options: argparse.Namespace) -> int:
     screen.heading("training")
     start = time.perf_counter()
     with screen.progress(options.epochs, len(x_train)) as callback:
-        train.fit((x_train, y_train), options.epochs, BATCH, callbacks=[callback], verbose=0)
+        train.fit(
+            {"x": x_train, "y": y_train}, options.epochs, BATCH, callbacks=[callback], verbose=0
+        )
     training = time.perf_counter() - start
     rate = options.epochs * len(x_train) / training
     screen.text(f"{options.epochs} epochs in {training:.2f} s, {rate:,.0f} samples/s")

@@ -12,7 +12,6 @@ from pathlib import Path
 from ...compiler.backends.vector_target import vector_target
 from ...compiler.options import ENVIRONMENT, environment_values, options_from_environment
 from ...runtime.threads import available_threads
-from ..build import load_room
 
 HELP = "versions, processor, threads, cache, extras, environment"
 #: An extra and the modules that it brings.
@@ -42,8 +41,9 @@ def run(options: argparse.Namespace) -> int:
 
 def describe_installation() -> list[tuple[str, str]]:
     """Return titles and texts, one line each."""
-    jit = load_room("runtime.cpu_jit")
-    machine = jit.host_machine()
+    from ...runtime.cpu_jit import host_machine, llvm_version
+
+    machine = host_machine()
     target = vector_target(machine.isa)
     settings = options_from_environment()
     usable = available_threads()
@@ -51,7 +51,7 @@ def describe_installation() -> list[tuple[str, str]]:
         ("chainrule", metadata.version("chainrule")),
         ("python", f"{platform.python_version()} ({platform.machine()}, {platform.system()})"),
         ("numpy", metadata.version("numpy")),
-        ("llvmlite", f"{metadata.version('llvmlite')}, LLVM {jit.llvm_version()}"),
+        ("llvmlite", f"{metadata.version('llvmlite')}, LLVM {llvm_version()}"),
         ("sympy", metadata.version("sympy")),
         ("networkx", metadata.version("networkx")),
         ("processor", f"{processor_name()} (LLVM: {machine.cpu})"),

@@ -26,7 +26,7 @@ def executable(
     states: Mapping[Node, np.ndarray] | None = None,
     **options: Any,
 ) -> Any:
-    """Return ``program`` compiled for ``backend``, verified after every pass, with a cache of this run's own.
+    """Return ``program`` compiled for ``backend``, verified after every pass, in this run's cache.
 
     The result is called with a mapping of inputs; its ``states`` map nodes to arrays.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..analysis.liveness import live_intervals
 from ..artifact import ArenaSlot
 from ..ir.types import ITEM_BYTES
-from ..loops.ir import LoopProgram
+from .ir import LoopProgram
 
 
 def plan_memory(program: LoopProgram) -> tuple[ArenaSlot, ...]:

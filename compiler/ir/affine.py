@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..ir.dims import FloorDiv, Symbol, SymbolicDim, symbols
-from ..ir.types import Shape
-from .ir import Index
+from .dims import FloorDiv, Symbol, SymbolicDim, symbols
+from .types import Dim, Shape
+
+Index = Dim
 
 
 def offset_of(shape: Shape, index: tuple[Index, ...]) -> Index:
