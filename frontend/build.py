@@ -44,7 +44,7 @@ def build_executable(
     from ..compiler.pipeline import compile_native
     from ..runtime.cpu_jit import LoadedCode, machine_for
     from ..runtime.executable import NativeExecutable
-    from ..runtime.profile import KernelProfile
+    from ..runtime.profile import KernelProfile, report_at_exit
 
     artifact = compile_native(program, options, machine_for(options))
     code = LoadedCode(artifact, options)
@@ -52,5 +52,5 @@ def build_executable(
     if options.profile:
         native.profile = KernelProfile(artifact, native.binder.symbols)
         if options.debug >= PROFILE_LEVEL:
-            profile.report_at_exit(native)
+            report_at_exit(native)
     return native

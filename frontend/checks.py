@@ -29,23 +29,35 @@ class RangeCheck:
     source: SourceLine | None
 
 
-_checks: weakref.WeakKeyDictionary[Node, list[RangeCheck]] = weakref.WeakKeyDictionary()
+#: What is required in graphs that contain the key: of which of the nodes it is computed from (None:
+#: of itself), and what.
+_Checks = list[tuple[Node | None, RangeCheck]]
+_checks: weakref.WeakKeyDictionary[Node, _Checks] = weakref.WeakKeyDictionary()
 
 
 def register_range_check(
-    node: Node, low: Dim, high: Dim, ignore: int | None = None, message: str = ""
+    node: Node,
+    low: Dim,
+    high: Dim,
+    ignore: int | None = None,
+    message: str = "",
+    anchor: Node | None = None,
 ) -> None:
     """Require that the elements of ``node`` lie in ``[low, high)`` or equal ``ignore``.
 
-    Constants are checked at once; raises IndexRangeError.
+    ``anchor``: the node that uses them so, which no rewrite changes; the requirement holds in
+    programs that contain it.  Two models may share the input ``node`` (equal nodes are one) and
+    have different numbers of classes.  Constants are checked at once; raises IndexRangeError.
     """
     if isinstance(node.op, ops.Constant):
         _check_values(node.op.value.array, low, high, ignore, message)
         return
     check = RangeCheck(low, high, ignore, message, user_line())
-    found = _checks.setdefault(node, [])
-    if check not in found:
-        found.append(check)
+    key = node if anchor is None else anchor
+    entry = (None if key is node else node, check)  # a value that held its key would never die
+    found = _checks.setdefault(key, [])
+    if entry not in found:
+        found.append(entry)
 
 
 def _check_values(
@@ -66,4 +78,8 @@ def _check_values(
 
 def checks_reaching(nodes: Iterable[Node]) -> list[tuple[Node, RangeCheck]]:
     """Return the requirements on everything that ``nodes`` need."""
-    return [(node, check) for node in topological(nodes) for check in _checks.get(node, ())]
+    return [
+        (node if of is None else of, check)
+        for node in topological(nodes)
+        for of, check in _checks.get(node, ())
+    ]

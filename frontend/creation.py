@@ -138,8 +138,11 @@ def one_hot(indices: object, num_classes: Dim, dtype: object = "float32") -> Ten
     labels = as_tensor(indices)
     if labels.dtype not in INTEGERS:
         fail(f"one_hot: needs integer indices, not {labels.dtype}", GraphTypeError)
-    register_range_check(labels.node, 0, num_classes, message="one_hot: index")
-    return equals_index(labels, num_classes).astype(dtype)
+    chosen = equals_index(labels, num_classes)
+    register_range_check(
+        labels.node, 0, num_classes, message="one_hot: index", anchor=chosen.node
+    )
+    return chosen.astype(dtype)
 
 
 def equals_index(labels: Tensor, size: Dim, axis: int = -1) -> Tensor:

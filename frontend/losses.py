@@ -260,17 +260,20 @@ def _pick_classes(
             "would fit"
         )
     classes = log_p.shape[axis]
-    register_range_check(labels.node, 0, classes, ignore_index, f"{what}: class label")
+    chosen = equals_index(labels, classes, axis)
+    valid = None if ignore_index is None else labels != ignore_index
+    anchor = chosen if valid is None else valid
+    register_range_check(
+        labels.node, 0, classes, ignore_index, f"{what}: class label", anchor.node
+    )
     weights = None
     if class_weights is not None:
         weights = _class_weights(class_weights, log_p, axis, what)
         log_p = log_p * weights
-    chosen = equals_index(labels, classes, axis)
     loss = -F.where(chosen, log_p, 0.0).sum(axis)
     if label_smoothing:
         uniform = -log_p.sum(axis) * _share(label_smoothing, log_p, axis)
         loss = loss * (1.0 - label_smoothing) + uniform
-    valid = None if ignore_index is None else labels != ignore_index
     if valid is not None:
         loss = F.where(valid, loss, 0.0)
     if reduction != "mean" or (weights is None and valid is None):
@@ -356,8 +359,10 @@ def multi_margin(
         fail(f"multi_margin: p is 1 or 2, not {p}")
     x, labels = _float(prediction), as_tensor(target)
     classes = x.shape[-1]
-    register_range_check(labels.node, 0, classes, message="multi_margin: class label")
     chosen = equals_index(labels, classes)
+    register_range_check(
+        labels.node, 0, classes, message="multi_margin: class label", anchor=chosen.node
+    )
     right = F.where(chosen, x, 0.0).sum(-1, keepdims=True)
     gap = _above_zero(margin - right + x)
     terms = F.where(chosen, 0.0, gap if p == 1 else F.square(gap))

@@ -219,9 +219,13 @@ def take_along_axis(x: object, indices: object, axis: int = -1) -> Tensor:
             f"{format_shape(tensor.shape)}: all axes but {place} must be equal"
         )
     size = tensor.shape[place]
-    register_range_check(picks.node, 0, size, message="take_along_axis: index")
+    what = "take_along_axis: index"
     if picks.shape[place] == 1:
-        return pick(tensor, picks.squeeze(place), place).expand_dims(place)
+        labels = picks.squeeze(place)
+        anchor = equals_index(labels, size, place)
+        register_range_check(picks.node, 0, size, message=what, anchor=anchor.node)
+        return pick(tensor, labels, place).expand_dims(place)
+    register_range_check(picks.node, 0, size, message=what)
     rows = moveaxis(tensor, place, -1)
     chosen = moveaxis(picks, place, -1).astype("int64")
     row = iota((product(rows.shape[:-1]),), 0).reshape((*rows.shape[:-1], 1))

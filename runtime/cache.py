@@ -30,19 +30,26 @@ class ObjectCache:
         self.hits = 0
         self.misses = 0
 
+    def find(self, key: str) -> bytes | None:
+        """Return the object of ``key``, or None where the cache has none that is whole."""
+        found = None if self.folder is None else self._read(self.folder / f"{key}.o")
+        if found is None:
+            self.misses += 1
+        else:
+            self.hits += 1
+        return found
+
+    def keep(self, key: str, data: bytes) -> None:
+        """Keep the object of ``key``; a folder that cannot be written costs a warning."""
+        if self.folder is not None:
+            self._write(self.folder / f"{key}.o", data)
+
     def get(self, key: str, build: Callable[[], bytes]) -> bytes:
         """Return the object of ``key``, building and keeping it where the cache has none."""
-        if self.folder is None:
-            self.misses += 1
-            return build()
-        path = self.folder / f"{key}.o"
-        found = self._read(path)
-        if found is not None:
-            self.hits += 1
-            return found
-        self.misses += 1
-        data = build()
-        self._write(path, data)
+        data = self.find(key)
+        if data is None:
+            data = build()
+            self.keep(key, data)
         return data
 
     def _read(self, path: Path) -> bytes | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import llvmlite.binding as llvm
@@ -95,7 +97,17 @@ def compile_object(
     source: ModuleSource, machine: Machine, options: CompileOptions, write: Write | None = None
 ) -> bytes:
     """Compile one module to an object file; ``write`` keeps its LLVM IR and assembly."""
-    text = source.emit()
+    return compile_text(source.emit(), source, machine, options, write)
+
+
+def compile_text(
+    text: str,
+    source: ModuleSource,
+    machine: Machine,
+    options: CompileOptions,
+    write: Write | None = None,
+) -> bytes:
+    """Compile the LLVM IR ``text`` of ``source`` to an object file."""
     if options.debug >= LLVM_LEVEL:
         print(text, file=sys.stderr)
     module = llvm.parse_assembly(text)
@@ -121,15 +133,11 @@ class LoadedCode:
         backing.triple = artifact.machine.triple
         self._engine = llvm.create_mcjit_compiler(backing, target_machine(artifact.machine))
         self.code_bytes = 0
-        for source in artifact.modules:
-            start = time.perf_counter()
-            data = self.cache.get(
-                source.key,
-                lambda s=source: compile_object(s, artifact.machine, options, artifact.write),
-            )
-            self.seconds["machine_code"] += time.perf_counter() - start
+        start = time.perf_counter()
+        for data in self._objects(artifact, options):
             self.code_bytes += len(data)
             self._engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+        self.seconds["machine_code"] = time.perf_counter() - start
         start = time.perf_counter()
         self._engine.finalize_object()
         self.seconds["link"] += time.perf_counter() - start
@@ -140,6 +148,37 @@ class LoadedCode:
         self.alone = _ALONE(self._engine.get_function_address("alone"))
         self.worker_address = self._engine.get_function_address("worker")
         self.launch_address = self._engine.get_function_address("launch")
+
+    def _objects(self, artifact: Artifact, options: CompileOptions) -> list[bytes]:
+        """Return the objects of all modules, from the cache or compiled.
+
+        LLVM works without Python's lock, so one module is written here while another is compiled.
+        """
+        found = {source.key: self.cache.find(source.key) for source in artifact.modules}
+        missing = [source for source in artifact.modules if found[source.key] is None]
+        if missing:
+            collecting = gc.isenabled()
+            gc.disable()  # a full collection in the middle of a build costs up to a second
+            try:
+                with ThreadPoolExecutor(1, "chainrule-compile") as pool:
+                    jobs = [
+                        pool.submit(
+                            compile_text,
+                            source.emit(),
+                            source,
+                            artifact.machine,
+                            options,
+                            artifact.write,
+                        )
+                        for source in missing
+                    ]
+                    for source, job in zip(missing, jobs, strict=True):
+                        found[source.key] = job.result()
+                        self.cache.keep(source.key, job.result())
+            finally:
+                if collecting:
+                    gc.enable()
+        return [data for data in found.values() if data is not None]
 
 
 def compile_functions(text: str, arity: dict[str, int]) -> list[Callable[..., int]]:

@@ -9,7 +9,7 @@ asks for.  ``status`` is checked after each barrier; whoever calls waits for the
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 from llvmlite import ir
@@ -18,7 +18,7 @@ from ..artifact import Machine, ModuleSource
 from ..loops.ir import Contraction, Kernel, LoopProgram, walk
 from .elementwise import I32, I64
 from .llvm_lanes import LaneFeatures
-from .microkernels import emit_kernel_family
+from .microkernels import declared_kernels, emit_kernel_family
 from .microkernels.control_flow import POINTER
 from .microkernels.tile import set_kernel_attributes
 from .statements import KernelEmitter
@@ -59,24 +59,15 @@ def emit_native(
     for dtype in sorted(
         {stmt.dtype for kernel in program.kernels for stmt in _contractions(kernel)}
     ):
-        family_key = hashlib.blake2b(f"{base} family {dtype}".encode(), digest_size=20)
-
-        def emit_family(dtype: str = dtype) -> str:
-            return _family_text(machine, dtype)
-
+        emit_family = partial(emitter.family_text, dtype)
         families.append(
-            ModuleSource(f"kernels.{dtype}", family_key.hexdigest(), emit_family, optimize=False)
+            ModuleSource(f"kernels.{dtype}", f"{key}.{dtype}", emit_family, optimize=False)
         )
     return (main, *families), emitter.table, emitter.scratch_bytes()
 
 
 def _contractions(kernel: Kernel) -> list[Contraction]:
     return [stmt for stmt in walk(kernel.body) if isinstance(stmt, Contraction)]
-
-
-def _family_text(machine: Machine, dtype: str) -> str:
-    target = vector_target(machine.isa)
-    return str(emit_kernel_family(target, dtype, triple=machine.triple))
 
 
 #: An upper bound of one thread's scratch for any contraction; see `microkernels.scratch_bytes`.
@@ -97,6 +88,20 @@ class _ModuleEmitter:
         return _CONTRACTION_SCRATCH if needs else 64
 
     def text(self) -> str:
+        """Return the LLVM IR of the program."""
+        return str(self.module)
+
+    def family_text(self, dtype: str) -> str:
+        """Return the LLVM IR of the contraction kernels that the program calls.
+
+        The whole family takes 0.7 s to compile, what one program needs of it 0.1 s.
+        """
+        target = vector_target(self.machine.isa)
+        wanted = declared_kernels(self.module, target, dtype)
+        return str(emit_kernel_family(target, dtype, wanted, triple=self.machine.triple))
+
+    @cached_property
+    def module(self) -> ir.Module:
         module = ir.Module("chainrule_program")
         module.triple = self.machine.triple
         target = vector_target(self.machine.isa)
@@ -106,7 +111,7 @@ class _ModuleEmitter:
             for kernel in self.program.kernels
         }
         self.entry(module, kernels)
-        return str(module)
+        return module
 
     def kernel(
         self, module: ir.Module, kernel: Kernel, target: VectorTarget, features: LaneFeatures

@@ -283,3 +283,13 @@ def test_errors(build, error: type[Exception], words: str) -> None:
 
 def test_log_floor_is_torchs() -> None:
     assert math.log(losses._SMALLEST) == -100.0
+
+
+def test_models_that_share_their_labels_keep_their_own_numbers_of_classes():
+    labels = cr.input("y", ("batch",), dtype="int64")
+    few, many = cr.input("few", ("batch", 2)), cr.input("many", ("batch", 10))
+    small, large = (
+        losses.sparse_categorical_crossentropy(x, labels, from_logits=True) for x in (few, many)
+    )
+    assert [check.high for _, check in checks_reaching([small.node])] == [2]
+    assert [check.high for _, check in checks_reaching([large.node])] == [10]
