@@ -48,6 +48,7 @@ def compile_native(
         "lower",
         lower_schedule,
         schedule,
+        options.checks,
         verify=verify_loops,
         text=format_loop_program,
         level=4,

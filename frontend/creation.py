@@ -139,9 +139,7 @@ def one_hot(indices: object, num_classes: Dim, dtype: object = "float32") -> Ten
     if labels.dtype not in INTEGERS:
         fail(f"one_hot: needs integer indices, not {labels.dtype}", GraphTypeError)
     chosen = equals_index(labels, num_classes)
-    register_range_check(
-        labels.node, 0, num_classes, message="one_hot: index", anchor=chosen.node
-    )
+    register_range_check(labels.node, 0, num_classes, message="one_hot: index", anchor=chosen.node)
     return chosen.astype(dtype)
 
 

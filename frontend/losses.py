@@ -263,9 +263,7 @@ def _pick_classes(
     chosen = equals_index(labels, classes, axis)
     valid = None if ignore_index is None else labels != ignore_index
     anchor = chosen if valid is None else valid
-    register_range_check(
-        labels.node, 0, classes, ignore_index, f"{what}: class label", anchor.node
-    )
+    register_range_check(labels.node, 0, classes, ignore_index, f"{what}: class label", anchor.node)
     weights = None
     if class_weights is not None:
         weights = _class_weights(class_weights, log_p, axis, what)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..compiler.artifact import Artifact
-from ..compiler.errors import IndexRangeError, InputError, locate
+from ..compiler.errors import CheckFailed, IndexRangeError, InputError, locate
 from ..compiler.ir import ops
 from ..compiler.ir.dims import evaluate
 from ..compiler.ir.graph import Node
@@ -24,6 +24,8 @@ from .threads import WorkerPool, available_threads, shared_pool
 
 #: Element operations below which a call runs on one thread: waking and meeting costs more.
 SERIAL_CALL = 400_000
+#: How the messages of checked builds (``CHAINRULE_CHECK``) begin.
+CHECKED = ("not a number:", "out of bounds:")
 #: Combinations of sizes that are remembered, each with its arena.
 KEPT_FRAMES = 64
 
@@ -237,4 +239,5 @@ class NativeExecutable:
         check_requirements(
             self.artifact.program, named, dict(zip(self.binder.symbols, sizes, strict=True))
         )
-        raise IndexRangeError(locate(site.message.format(value=value), site.source))
+        error = CheckFailed if site.message.startswith(CHECKED) else IndexRangeError
+        raise error(locate(site.message.format(value=value), site.source))

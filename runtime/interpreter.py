@@ -183,7 +183,9 @@ def _map(op: ops.Map, node: Node, args: Args, context: Context) -> np.ndarray:
     for position in _divisors(op.function):
         dim = _extent_behind(node.inputs[position])
         if dim is not None and context.size(dim) == 0:
-            raise InputError(locate(f"mean over {dim} elements divides by zero", node.source))
+            raise InputError(
+                locate(f"mean over an axis of size 0: {dim} divides by zero", node.source)
+            )
     result = evaluate_function(op.function, args)
     return np.broadcast_to(result, context.shape(node.shape))
 

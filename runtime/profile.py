@@ -1,4 +1,4 @@
-"""What the kernels of a native program cost: times, rates, the share of what the chip can do.
+"""What the kernels of a native program cost: times, rates, and the share of the roof.
 
 A program compiled with ``profile`` counts the time-stamp ticks of each kernel on the calling thread,
 waiting for the other threads included.
@@ -120,7 +120,9 @@ def _evaluate_known(dim: object, bound: Mapping[str, int]) -> int:
 
 
 def _format_costs(costs: list[KernelCost]) -> list[str]:
-    rows = [("kernel", "calls", "µs", "% time", "GFLOP/s", "GB/s", "% roof", "operators")]
+    rows: list[tuple[str, ...]] = [
+        ("kernel", "calls", "µs", "% time", "GFLOP/s", "GB/s", "% roof", "operators")
+    ]
     total = sum(cost.seconds for cost in costs) or 1.0
     for cost in costs:
         rows.append(

@@ -48,10 +48,15 @@ from .ir import (
 from .tiling import arrange_loops, axis_name
 
 
+#: How the messages of checked builds begin.
+NAN_FOUND, OUT_OF_BOUNDS = "not a number:", "out of bounds:"
+
+
 @dataclass
 class _Sites:
-    """Places where a kernel can report bad input."""
+    """Places where a kernel can report bad input, and the ``checks`` that a checked build adds."""
 
+    checks: frozenset[str] = frozenset()
     sites: list[CheckSite] = field(default_factory=list)
 
     def add(self, message: str, node: Node) -> int:
@@ -100,7 +105,34 @@ class _Pull:
         if found is None:
             found = self.bind(self.compute(node, index, guard))
             self.known[key] = found
+            if guard is None and node in self.lowering.group.axes:
+                self.check_number(node, index, found)
         return found
+
+    def check_number(self, node: Node, index: tuple[Index, ...], value: Expr) -> None:
+        """In a build that checks for NaN, report the first operator that makes one, and where."""
+        if "nan" not in self.lowering.sites.checks or not node.type.is_float:
+            return
+        message = f"{NAN_FOUND} {node.op.name} gives nan at element {{value}} of {node.type}"
+        site = self.lowering.sites.add(message, node)
+        bad = self.bind(Apply("bool", "isnan", (value,)))
+        good = self.bind(Apply("bool", "logical_not", (bad,)))
+        self.body.append(Check(good, site, IndexValue("int64", offset_of(node.shape, index))))
+
+    def check_bounds(self, buffer: str, node: Node, offset: Index, guard: Expr | None) -> None:
+        """In a build that checks bounds, report an access outside its buffer."""
+        plan = self.lowering.schedule.buffers.get(buffer)
+        if "bounds" not in self.lowering.sites.checks or plan is None:
+            return
+        message = f"{OUT_OF_BOUNDS} {node.op.name} reads {{value}} of {plan.size} in {buffer}"
+        site = self.lowering.sites.add(message, node)
+        low = self.bind(self.compare("ge", offset, 0))
+        high = self.bind(self.compare("lt", offset, plan.size))
+        inside = self.bind(Apply("bool", "logical_and", (low, high)))
+        if guard is not None:
+            outside = self.bind(Apply("bool", "logical_not", (guard,)))
+            inside = self.bind(Apply("bool", "logical_or", (inside, outside)))
+        self.body.append(Check(inside, site, IndexValue("int64", offset)))
 
     def bind(self, expr: Expr) -> Expr:
         """Give ``expr`` a name in this body, unless it is one already."""
@@ -165,7 +197,9 @@ class _Pull:
 
     def load(self, buffer: str, node: Node, index: tuple[Index, ...], guard: Expr | None) -> Load:
         self.lowering.read(buffer, node.dtype)
-        return Load(node.dtype, buffer, offset_of(node.shape, index), guard)
+        offset = offset_of(node.shape, index)
+        self.check_bounds(buffer, node, offset, guard)
+        return Load(node.dtype, buffer, offset, guard)
 
     def guarded(self, expr: Expr, guard: Expr | None) -> Expr:
         if guard is None:
@@ -561,7 +595,9 @@ class _GroupLowering:
             if group_axis is not None:
                 group_index[group_axis] = [*indices, row, column][axis]
         pull = _Pull(self, group_index)
-        pull.known[(anchor, pull.member_index(anchor), id(None))] = Var(anchor.dtype, "%acc")
+        place = pull.member_index(anchor)
+        pull.known[(anchor, place, id(None))] = Var(anchor.dtype, "%acc")
+        pull.check_number(anchor, place, Var(anchor.dtype, "%acc"))
         self.store_values(pull, list(self.step.stores))
         stmt: Stmt = Contraction(
             anchor.dtype,
@@ -693,9 +729,13 @@ def _storage_of(plan: BufferPlan) -> Storage:
     return Storage(plan.name, plan.dtype, plan.size, plan.kind, plan.label, value, digest)
 
 
-def lower_schedule(schedule: Schedule) -> LoopProgram:
-    """Return the kernels of ``schedule``, in order, with the buffers they use."""
-    sites = _Sites()
+def lower_schedule(schedule: Schedule, checks: frozenset[str] = frozenset()) -> LoopProgram:
+    """Return the kernels of ``schedule``, in order, with the buffers they use.
+
+    ``checks``: ``nan`` reports the first operator that makes a NaN, ``bounds`` an access outside
+    its buffer.
+    """
+    sites = _Sites(checks)
     kernels: list[Kernel] = []
     steps: list[Step] = []
     storage = [_storage_of(plan) for plan in schedule.buffers.values()]

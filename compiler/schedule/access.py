@@ -119,7 +119,9 @@ class Access:
         sources = {source for node in readers for source in memory_reads(node)}
         sources |= {strip_aliases(root) for root in self.roots}
         return frozenset(
-            node for node in sources if node in self.free or isinstance(node.op, POINTWISE_VIEWS)
+            node
+            for node in sources
+            if node in self.free or (isinstance(node.op, POINTWISE_VIEWS) and not is_alias(node))
         )
 
     def is_computed(self, node: Node) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...runtime.threads import available_threads
 from .. import losses, nn, optim, random
 from ..api import compile_train
 from ..build import build_executable
@@ -101,6 +103,11 @@ def run(options: argparse.Namespace) -> int:
     batch = {"x": x_train[:BATCH], "y": y_train[:BATCH]}
     for line in describe_compilation(train, compiling, batch):
         screen.text(line)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > available_threads():
+        screen.text(
+            f"the machine is busy (load {load:.1f}): the times would be shorter on a quiet one"
+        )
     screen.text(f"everything took {time.perf_counter() - begun:.1f} s, without starting Python")
     if options.epochs >= 20 and options.width >= 256 and accuracy < WANTED_ACCURACY:
         print(f"the test accuracy is below {WANTED_ACCURACY:.0%}", file=sys.stderr)
@@ -112,7 +119,8 @@ def describe_compilation(
     train: TrainingProgram, compiling: float, batch: Mapping[str, np.ndarray]
 ) -> list[str]:
     """Return what was fused, how long a step takes, and where the compile time went."""
-    artifact = getattr(train.executable, "artifact", None)
+    executable: Any = train.executable
+    artifact = getattr(executable, "artifact", None)
     if artifact is None:
         return ["backend='numpy': the graph was interpreted, nothing was compiled"]
     operators = sum(
@@ -120,7 +128,7 @@ def describe_compilation(
     )
     in_place = sum(line.count(" in place") for line in _kernels(train))
     native, interpreted = time_steps(train, batch)
-    code = train.executable.code
+    code = executable.code
     seconds = {
         name: sum(artifact.seconds.get(stage, 0.0) for stage in stages)
         for name, stages in _PHASES.items()
@@ -140,7 +148,8 @@ def describe_compilation(
 
 
 def _kernels(train: TrainingProgram) -> list[str]:
-    return [line for line in train.executable.artifact.report if " does not join " not in line]
+    executable: Any = train.executable
+    return [line for line in executable.artifact.report if " does not join " not in line]
 
 
 def time_steps(

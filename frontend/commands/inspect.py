@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import losses, nn, optim
 from ..api import compile, compile_train
+from ..build import build_executable
+from ..explanation import explain_executable
 from ..latex import gradient_text, to_text
 from ..state import Variable, variable_of
 from ..tensor import Tensor, input
@@ -47,10 +50,10 @@ def run(options: argparse.Namespace) -> int:
     subject: Any = load_object(options.target)[0] if options.target else _example()
     wanted = [options.level] if options.only else range(options.level + 1)
     with tempfile.TemporaryDirectory() as folder:
-        compiled, tensors = _compile_again(subject, options.target or "", Path(folder))
+        compiled = _compile_again(subject, options.target or "", Path(folder))
         for level in wanted:
             print(f"== {LEVELS[level]}\n")
-            print(_show(level, compiled, tensors, Path(folder), options.batch).rstrip(), end="\n\n")
+            print(_show(level, compiled, Path(folder), options.batch).rstrip(), end="\n\n")
     return 0
 
 
@@ -61,47 +64,39 @@ def _example() -> TrainingProgram:
     return compile_train(loss, optim.SGD(0.1), backend="numpy")
 
 
-def _compile_again(subject: Any, target: str, folder: Path) -> tuple[Any, dict[str, Tensor]]:
-    """Compile with dumps; return what explains itself, and the tensors that it computes."""
+def _compile_again(
+    subject: Any, target: str, folder: Path
+) -> tuple[Any, dict[str, Tensor], list[Variable]]:
+    """Compile with dumps; return the executable, what it computes, and what is trained."""
     if isinstance(subject, TrainingProgram):
-        tensors = {"loss": subject.loss, **subject.outputs}
+        options = replace(subject.options, backend="native", training=True, dump=folder)
+        states = {node: variable_of(node).value for node in subject.program.states()}
+        executable = build_executable(subject.program, options, states)
         trained = [v for v in subject.parameters if v.trainable]
-        return compile_train(
-            subject.loss,
-            _fresh(subject),
-            subject.outputs,
-            params=trained,
-            backend="native",
-            dump=folder,
-        ), tensors
+        return executable, {"loss": subject.loss, **subject.outputs}, trained
     tensors = tensors_of(subject, target)
-    return compile(tensors, backend="native", dump=folder), tensors
+    return compile(tensors, backend="native", dump=folder).executable, tensors, []
 
 
-def _fresh(program: TrainingProgram) -> optim.Optimizer:
-    """Return an optimizer of the same kind for a second program over the same parameters."""
-    return type(program.optimizer)()
-
-
-def _show(level: int, compiled: Any, tensors: dict[str, Tensor], folder: Path, batch: int) -> str:
+def _show(
+    level: int,
+    compiled: tuple[Any, dict[str, Tensor], list[Variable]],
+    folder: Path,
+    size: int,
+) -> str:
+    executable, tensors, trained = compiled
     if level == 0:
-        return _mathematics(compiled, tensors)
+        return _mathematics(tensors, trained)
     if level == 3:
-        sizes = {name: batch for name in compiled.executable.binder.symbols}
-        return compiled.explain(**sizes)
-    if level in _STAGES:
-        (path,) = folder.glob(f"*_{_STAGES[level]}.txt")
-        return path.read_text(encoding="utf-8")
-    (path,) = folder.glob("*_program.ll" if level == 5 else "*_program.s")
+        return explain_executable(executable, **dict.fromkeys(executable.binder.symbols, size))
+    patterns = {5: "*_program.ll", 6: "*_program.s"}
+    (path,) = folder.glob(patterns.get(level) or f"*_{_STAGES[level]}.txt")
     return path.read_text(encoding="utf-8")
 
 
-def _mathematics(compiled: Any, tensors: dict[str, Tensor]) -> str:
+def _mathematics(tensors: dict[str, Tensor], trained: list[Variable]) -> str:
     lines = [to_text(tensor.node, name) for name, tensor in tensors.items()]
-    loss = tensors.get("loss")
-    states = compiled.states if isinstance(compiled, TrainingProgram) else []
-    parameters = [v for v in states if isinstance(v, Variable) and v.role == "parameter"]
-    if loss is not None and parameters:
-        last = variable_of(parameters[-1].node)
-        lines += ["", f"d loss / d {last.name} = {gradient_text(loss, last)}"]
+    if trained:
+        last = trained[-1]
+        lines += ["", f"d loss / d {last.name} = {gradient_text(tensors['loss'], last)}"]
     return "\n".join(lines)

@@ -180,7 +180,14 @@ def test_a_short_demo(capsys, monkeypatch):
     monkeypatch.setattr(demo, "time_steps", lambda *_: (1e-5, 1e-3))
     assert main(["demo", "--epochs", "2", "--width", "16"]) == 0
     said = capsys.readouterr().out
-    for part in ("∂loss/∂weight", "epoch  2/2", "test accuracy", "kernels", "100.0×", "compiled in"):
+    for part in (
+        "∂loss/∂weight",
+        "epoch  2/2",
+        "test accuracy",
+        "kernels",
+        "100.0×",
+        "compiled in",
+    ):
         assert part in said
 
 

@@ -146,7 +146,16 @@ def test_a_dump_holds_every_stage_in_order(tmp_path):
     assert names[0] == "00_trace.txt"
     assert [int(name[:2]) for name in names] == list(range(len(names)))
     stages = [name[3:].partition(".")[0] for name in names]
-    expected = ["trace", "stabilize", "legalize", "fuse", "order", "lower", "plan_memory", "program"]
+    expected = [
+        "trace",
+        "stabilize",
+        "legalize",
+        "fuse",
+        "order",
+        "lower",
+        "plan_memory",
+        "program",
+    ]
     assert [stage for stage in dict.fromkeys(stages) if stage in expected] == expected
     assert {path.suffix for path in (tmp_path / "dump").iterdir()} == {".txt", ".ll", ".s"}
     assert all(path.stat().st_size for path in (tmp_path / "dump").glob("*.[ls]*"))

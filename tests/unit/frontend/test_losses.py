@@ -286,8 +286,8 @@ def test_log_floor_is_torchs() -> None:
 
 
 def test_models_that_share_their_labels_keep_their_own_numbers_of_classes():
-    labels = cr.input("y", ("batch",), dtype="int64")
-    few, many = cr.input("few", ("batch", 2)), cr.input("many", ("batch", 10))
+    labels = tensor_input("y", ("batch",), dtype="int64")
+    few, many = tensor_input("few", ("batch", 2)), tensor_input("many", ("batch", 10))
     small, large = (
         losses.sparse_categorical_crossentropy(x, labels, from_logits=True) for x in (few, many)
     )
