@@ -1,7 +1,7 @@
 """What the kernels of a native program cost: times, rates, and the share of the roof.
 
-A program compiled with ``profile`` counts the time-stamp ticks of each kernel on the calling thread,
-waiting for the other threads included.
+A program compiled with ``profile`` counts the time-stamp ticks of each kernel on the calling
+thread, waiting for the other threads included.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def emit_math_function(
     value_type = _vector_of(_FLOAT_TYPES[dtype], lanes)
     function = ir.Function(module, ir.FunctionType(value_type, [value_type] * entry.arity), symbol)
     function.linkage = "internal"
-    for attribute in ("nounwind", "readnone", "norecurse"):
+    for attribute in ("alwaysinline", "nounwind", "readnone", "norecurse"):
         function.attributes.add(attribute)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     machine = LlvmLanes(builder, dtype, lanes, features)
