@@ -22,6 +22,7 @@ from .compiler.errors import (
     VerificationError,
 )
 from .frontend import (
+    activations,
     callbacks,
     data,
     losses,
@@ -32,6 +33,16 @@ from .frontend import (
     schedules,
 )
 from .frontend import functional as F
+from .frontend.activations import (
+    elu,
+    gelu,
+    leaky_relu,
+    mish,
+    relu,
+    selu,
+    silu,
+    softplus,
+)
 from .frontend.api import (
     CompiledFunction,
     compile,
@@ -70,24 +81,33 @@ __all__ = [
     "Variable",
     "VerificationError",
     "VerificationReport",
+    "activations",
     "as_tensor",
     "callbacks",
     "compile",
     "compile_train",
     "constant",
     "data",
+    "elu",
     "evaluate",
     "formula",
+    "gelu",
     "grad",
     "hessian_vector_product",
     "input",
+    "leaky_relu",
     "losses",
     "manual_seed",
     "metrics",
+    "mish",
     "nn",
     "optim",
     "parameter",
     "random",
+    "relu",
     "schedules",
+    "selu",
+    "silu",
+    "softplus",
     "verify",
 ]

@@ -28,7 +28,7 @@ class CompileOptions:
     ``backend``: ``native`` or ``numpy`` (the interpreter).  ``threads``: at most this many; None
     lets the cost model and the machine decide.  ``features``: LLVM feature string for another
     vector width (None: this CPU), ``cpu`` its name.  ``checks``: any of ``nan``, ``bounds``.
-    ``profile`` counts the cycles of every kernel.
+    ``profile`` counts the cycles of every kernel.  ``dtype``: compute every float as this type.
     """
 
     backend: str = "native"
@@ -43,6 +43,7 @@ class CompileOptions:
     features: str | None = None
     vector: str | None = None
     fuse: bool = True
+    dtype: str | None = None
     profile: bool = False
 
     def __post_init__(self) -> None:

@@ -81,6 +81,7 @@ def compile(
     outputs: Outputs,
     *,
     backend: str | None = None,
+    dtype: str | None = None,
     threads: int | None = None,
     seed: int | None = None,
     **options: Any,
@@ -93,6 +94,8 @@ def compile(
         What the function returns.
     backend : ``"native"`` (default) or ``"numpy"``
         Machine code, or the interpreter of the same graph.
+    dtype : ``"float32"`` or ``"float64"``, optional
+        Compute every float as this type; parameters keep theirs and are converted.
     threads : int, optional
         At most this many; by default what the process may use.  Results do not depend on it.
     seed : int, optional
@@ -104,7 +107,7 @@ def compile(
         There is nothing to compile.
     """
     _seed(seed)
-    return CompiledFunction(outputs, _options(backend=backend, threads=threads, **options))
+    return CompiledFunction(outputs, _options(backend=backend, dtype=dtype, threads=threads, **options))
 
 
 def _seed(seed: int | None) -> None:
@@ -120,6 +123,7 @@ def compile_train(
     params: Sequence[Variable] | None = None,
     metrics: Sequence[str | Metric] | Mapping[str, Metric] = (),
     backend: str | None = None,
+    dtype: str | None = None,
     threads: int | None = None,
     seed: int | None = None,
     **options: Any,
@@ -138,7 +142,7 @@ def compile_train(
         What to train; by default every trainable parameter that the loss depends on.
     metrics
         Names or `Metric` objects, measured by each step.
-    backend, threads
+    backend, dtype, threads
         As for `compile`.
     seed : int, optional
         Restarts the random numbers of the step, and orders the samples in ``fit``.
@@ -149,7 +153,7 @@ def compile_train(
         The loss is not a 0-d float, or depends on no trainable parameter.
     """
     _seed(seed)
-    settings = _options(backend=backend, threads=threads, **options)
+    settings = _options(backend=backend, dtype=dtype, threads=threads, **options)
     return TrainingProgram(
         loss,
         optimizer,

@@ -12,6 +12,7 @@ from ..compiler.autodiff.expand import expand_formulas
 from ..compiler.ir import ops
 from ..compiler.ir.graph import Node, Program, Requirement
 from ..compiler.options import PROFILE_LEVEL, CompileOptions
+from ..compiler.rewrites.precision import change_precision
 from ..runtime.interpreted import InterpretedExecutable
 from .checks import checks_reaching
 
@@ -39,6 +40,8 @@ def build_executable(
 ) -> Any:
     """Compile ``program`` for ``options.backend``; calls update ``states`` in place."""
     program = replace(program, requirements=requirements_of(program))
+    if options.dtype is not None:
+        program = change_precision(program, options.dtype)
     if options.backend == "numpy":
         return InterpretedExecutable(expand_formulas(program), states, options.training)
     from ..compiler.pipeline import compile_native

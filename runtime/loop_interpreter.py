@@ -1,13 +1,15 @@
 """The loop interpreter: the meaning of kernels, with every access checked.
 
 It runs what lowering made, before any backend: where its results differ from the graph
-interpreter's, lowering is wrong; where machine code differs from it, emission is.  Vector loops run
-as NumPy vectors over their whole extent, everything else one iteration after another.
+interpreter's, lowering is wrong; where machine code differs from it, emission is.  Vector loops, and
+loops that store only what they do not read, run as NumPy vectors over their whole extent;
+everything else runs one iteration after another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,6 +40,8 @@ from ..compiler.loops.ir import (
     Stmt,
     Store,
     Var,
+    children,
+    expressions,
     walk,
 )
 from .binding import InputBinder
@@ -46,6 +50,8 @@ from .loop_memory import Buffer, poison
 from .philox import MASK, WEYL, philox_2x32
 from .scalar_functions import NUMPY_FUNCTIONS
 
+#: Loops whose iterations cannot see each other run at once while there are at most so many lanes.
+_MOST_LANES = 1 << 16
 _NO_POSITION = np.iinfo(np.int64).max
 
 
@@ -62,6 +68,16 @@ class _Scope:
 
     def inner(self, **changes: Any) -> _Scope:
         return replace(self, **{"values": dict(self.values), **changes})
+
+    def widened(self, extent: int) -> _Scope:
+        """Return a scope with one more axis of lanes, along which nothing varies yet."""
+
+        def widen(value: np.ndarray) -> np.ndarray:
+            return value[..., None] if value.ndim else value
+
+        values = {name: widen(value) for name, value in self.values.items()}
+        iteration = None if self.iteration is None else widen(self.iteration)
+        return _Scope(values, (*self.lanes, extent), iteration)
 
 
 def run_loop_program(
@@ -153,6 +169,7 @@ class _KernelRun:
         self.program = program
         self.sizes = sizes
         self.buffers = {use.name: buffers[use.name] for use in kernel.buffers}
+        self.independent: dict[int, bool] = {}
         self.written = {s.buffer for s in walk(kernel.body) if isinstance(s, Store)}
 
     def run(self) -> None:
@@ -269,12 +286,24 @@ class _KernelRun:
         if loop.shared:
             self.watch(True)
         extent = self.size(loop.extent, scope)
-        if loop.kind == "vector":
+        lanes = extent * math.prod(scope.lanes)
+        if loop.kind == "vector" or (lanes <= _MOST_LANES and self.is_independent(loop)):
             self.vector_loop(loop, scope, extent)
         else:
             self.serial_loop(loop, scope, extent)
         if loop.shared:
             self.watch(False)
+
+    def is_independent(self, loop: Loop) -> bool:
+        """Whether no iteration can see another's work, so that all may run at once."""
+        known = self.independent.get(id(loop))
+        if known is None:
+            stmts = [loop, *walk(loop.body)]
+            stored = {s.buffer for s in stmts if isinstance(s, Store)}
+            read = {name for stmt in stmts for name in _buffers_read(stmt)}
+            known = not loop.folds and not stored & read
+            self.independent[id(loop)] = known
+        return known
 
     def watch(self, parallel: bool) -> None:
         for name in self.written:
@@ -298,18 +327,17 @@ class _KernelRun:
             scope.values[fold.name] = best[-1]
 
     def vector_loop(self, loop: Loop, scope: _Scope, extent: int) -> None:
-        if scope.lanes:
-            raise CheckFailed(f"the vector loop over {loop.index} stands inside another")
-        here = np.arange(extent, dtype=np.int64)
-        inner = scope.inner(lanes=(extent,))
+        """Run all iterations at once, along a new last axis of lanes."""
+        here = np.arange(extent, dtype=np.int64).reshape(*[1] * len(scope.lanes), extent)
+        inner = scope.widened(extent)
         inner.values[loop.index] = here
         if loop.shared:
             inner.iteration = here
         self.block(loop.body, inner)
         for fold in loop.folds:
-            start = _fold_start(fold, ())
-            lanes = _across_lanes(fold.kind, self.candidate(fold, inner)) if extent else start
-            scope.values[fold.name] = lanes[-1]
+            start = _fold_start(fold, scope.lanes)
+            best = _across_lanes(fold.kind, self.candidate(fold, inner)) if extent else start
+            scope.values[fold.name] = best[-1]
 
     def candidate(self, fold: Fold, scope: _Scope) -> tuple[np.ndarray, ...]:
         """Return the value that a fold takes in, with its position where that is what counts."""
@@ -342,6 +370,19 @@ class _KernelRun:
         )
         offset = start + np.arange(rows)[:, None] * down + np.arange(columns) * right
         return self.buffers[operand.buffer].read(*self.touched(offset, scope))
+
+
+def _buffers_read(stmt: Stmt) -> Iterator[str]:
+    if isinstance(stmt, Contraction):
+        yield from (stmt.left.buffer, stmt.right.buffer)
+    if isinstance(stmt, Store) and stmt.accumulate:
+        yield stmt.buffer
+    stack = list(expressions(stmt))
+    while stack:
+        expr = stack.pop()
+        if isinstance(expr, Load):
+            yield expr.buffer
+        stack.extend(children(expr))
 
 
 # -- folds ----------------------------------------------------------------------------------------

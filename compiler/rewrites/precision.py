@@ -1,0 +1,53 @@
+"""Compute a program in another floating-point type than it was written in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..ir import construct, ops
+from ..ir.graph import Node, Program, constant, make
+from ..ir.types import FLOATS, TensorType
+
+
+def change_precision(program: Program, dtype: str) -> Program:
+    """Return ``program`` with every float computed as ``dtype``.
+
+    Inputs and outputs become ``dtype``.  States keep their type: they are converted when read, and
+    what replaces them is converted back.
+
+    Raises ValueError where ``dtype`` is no floating-point type.
+    """
+    if dtype not in FLOATS:
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(sorted(FLOATS))}")
+    done: dict[Node, Node] = {}
+    for node in program.nodes():
+        done[node] = _converted(node, tuple(done[x] for x in node.inputs), dtype)
+    changed = program.with_roots(done[root] for root in program.roots)
+    updates = tuple(
+        (state, construct.cast(value, state.dtype))
+        for (state, _), (_, value) in zip(program.updates, changed.updates, strict=True)
+    )
+    requirements = tuple(
+        replace(r, input=done[r.input]) for r in program.requirements if r.input in done
+    )
+    return replace(changed, updates=updates, requirements=requirements)
+
+
+def _converted(node: Node, inputs: tuple[Node, ...], dtype: str) -> Node:
+    op = node.op
+    wanted = dtype if node.type.is_float else node.dtype
+    match op:
+        case ops.Input(label, kind) if kind.is_float:
+            return make(ops.Input(label, TensorType(dtype, kind.shape)), source=node.source)
+        case ops.State():
+            return construct.cast(node, wanted)
+        case ops.Constant(value) if node.type.is_float:
+            return constant(value.array, dtype, node.source)
+        case ops.Extent(dim, kind) if kind in FLOATS:
+            return make(ops.Extent(dim, dtype), source=node.source)
+        case ops.Iota(kind, axis) if kind.is_float:
+            return make(ops.Iota(TensorType(dtype, kind.shape), axis), source=node.source)
+        case ops.Cast():
+            return construct.cast(inputs[0], wanted)
+        case _:
+            return make(op, *inputs, source=node.source)
