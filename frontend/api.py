@@ -107,7 +107,9 @@ def compile(
         There is nothing to compile.
     """
     _seed(seed)
-    return CompiledFunction(outputs, _options(backend=backend, dtype=dtype, threads=threads, **options))
+    return CompiledFunction(
+        outputs, _options(backend=backend, dtype=dtype, threads=threads, **options)
+    )
 
 
 def _seed(seed: int | None) -> None:

@@ -12,7 +12,7 @@ from ..compiler.ir.graph import Node, Program, topological
 from ..compiler.rewrites.stability import stabilize
 from .optimizer import Optimizer
 from .state import Variable, effects_reaching, variable_of
-from .tensor import Tensor
+from .tensor import Tensor, declaration_number
 
 
 def build_training_program(
@@ -99,5 +99,5 @@ def _age(node: Node) -> int:
 
 def inputs_of(program: Program) -> dict[str, Node]:
     """Return the inputs by name, in the order in which they were declared."""
-    nodes = sorted(program.inputs(), key=lambda node: node.serial)
+    nodes = sorted(program.inputs(), key=declaration_number)
     return {node.op.label: node for node in nodes if isinstance(node.op, ops.Input)}

@@ -6,6 +6,8 @@ as PyTorch does (see ``promotion.py``), shapes broadcast as in NumPy, dimensions
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
@@ -496,4 +498,15 @@ def input(name: str, shape: object = (), dtype: object = "float32") -> Tensor:
     if not isinstance(name, str) or not name.isidentifier():
         fail(f"input: the name must be a Python identifier, not {name!r}")
     sizes = shaping.nonnegative_shape(shape, f"input {name!r}")
-    return Tensor(build(ops.Input(name, TensorType(canonical_dtype(dtype), sizes))))
+    node = build(ops.Input(name, TensorType(canonical_dtype(dtype), sizes)))
+    _declared[node] = next(_declarations)
+    return Tensor(node)
+
+
+def declaration_number(node: Node) -> int:
+    """Return a number by which inputs sort into the order in which `input` was last called."""
+    return _declared.get(node, node.serial)
+
+
+_declarations = itertools.count()
+_declared: weakref.WeakKeyDictionary[Node, int] = weakref.WeakKeyDictionary()

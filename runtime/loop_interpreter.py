@@ -301,7 +301,8 @@ class _KernelRun:
             stmts = [loop, *walk(loop.body)]
             stored = {s.buffer for s in stmts if isinstance(s, Store)}
             read = {name for stmt in stmts for name in _buffers_read(stmt)}
-            known = not loop.folds and not stored & read
+            whole = any(isinstance(s, Contraction) for s in stmts)
+            known = not (loop.folds or whole or stored & read)
             self.independent[id(loop)] = known
         return known
 

@@ -47,7 +47,6 @@ from .ir import (
 )
 from .tiling import arrange_loops, axis_name
 
-
 #: How the messages of checked builds begin.
 NAN_FOUND, OUT_OF_BOUNDS = "not a number:", "out of bounds:"
 
@@ -739,16 +738,16 @@ def lower_schedule(schedule: Schedule, checks: frozenset[str] = frozenset()) -> 
     kernels: list[Kernel] = []
     steps: list[Step] = []
     storage = [_storage_of(plan) for plan in schedule.buffers.values()]
-    checks = lower_requirements(schedule, sites)
-    if checks is not None:
-        kernels.append(checks)
-        steps.append(Step(checks.name, False))
+    preflight = lower_requirements(schedule, sites)
+    if preflight is not None:
+        kernels.append(preflight)
+        steps.append(Step(preflight.name, False))
     for number, step in enumerate(schedule.steps):
         lowering = _GroupLowering(step, schedule, number, sites)
         kernel = lowering.lower()
         storage.extend(lowering.scratch)
         kernels.append(kernel)
-        first = checks is not None and number == 0
+        first = preflight is not None and number == 0
         steps.append(Step(kernel.name, step.barrier or first))
     names: set[str] = set()
     for node in schedule.program.nodes():

@@ -366,10 +366,12 @@ def _read_kernel(lines: list[_Line], start: int) -> tuple[Kernel, int]:
         return BufferUse(buffer, head.dtype(), head.accept("!"))
 
     buffers = head.sequence(")", use)
-    costs = []
-    for word in ("flops", "bytes", "work"):
+
+    def cost(word: str) -> Index:
         head.expect(word)
-        costs.append(head.index())
+        return head.index()
+
+    flops, size, work = cost("flops"), cost("bytes"), cost("work")
     label = head.optional_text()
     head.expect(":")
     head.end()
@@ -377,7 +379,7 @@ def _read_kernel(lines: list[_Line], start: int) -> tuple[Kernel, int]:
     body, folds = block.statements(2)
     if folds:
         raise head.error("a fold stands outside a loop")
-    return Kernel(name, buffers, body, *costs, label), block.position
+    return Kernel(name, buffers, body, flops, size, work, label), block.position
 
 
 def _read_storage(line: _Line, kind: str, constants: Mapping[str, ops.Value]) -> Storage:

@@ -12,12 +12,12 @@ from ..ir.types import Dim
 class KernelGroup:
     """Nodes that become one kernel.
 
-    ``domain`` holds the sizes of the group's axes (sizes of 1 are left out).  Each member's axes
+    ``domain`` holds the sizes of the group's axes (sizes of 1 are left out). Each member's axes
     stand for group axes: ``axes[node][i]`` is the group axis of the node's axis ``i``, or None
-    where that axis has size 1.  ``inner`` are the axes that the group's reductions sum away; every
-    member spans at least all the others, so a kernel is a loop over the outer axes around loops over the
-    inner ones.  ``anchor`` is the Contract or ScatterAdd whose loops the group shares, if any.  A
-    group that ``copies`` moves its member's stored value to another buffer.
+    where that axis has size 1. ``inner`` are the axes that the group's reductions sum away; every
+    member spans at least all the others, so a kernel is a loop over the outer axes around loops
+    over the inner ones. ``anchor`` is the Contract or ScatterAdd whose loops the group shares, if
+    any. A group that ``copies`` moves its member's stored value to another buffer.
     """
 
     number: int
