@@ -45,6 +45,22 @@ class ArenaSlot:
 
 
 @dataclass(frozen=True)
+class Parallelism:
+    """What threads can share of a program, in element operations.
+
+    ``shared`` is dealt out, ``serial`` is done by one thread; all meet at ``barriers``.  ``width`` is
+    how many kernels could at most run at once, ``critical_share`` the part of all work on the longest
+    path of kernels that need each other (sizes taken as equal).
+    """
+
+    shared: Dim
+    serial: Dim
+    barriers: int
+    width: int
+    critical_share: float
+
+
+@dataclass(frozen=True)
 class SizeRule:
     """When the program runs ``positive`` must be above zero, except where ``unless`` is zero."""
 
@@ -71,7 +87,7 @@ class Artifact:
     table: tuple[str, ...]
     arena: tuple[ArenaSlot, ...]
     scratch_bytes: int
-    work: Dim
+    parallelism: Parallelism
     homes: dict
     size_rules: tuple[SizeRule, ...] = ()
     report: tuple[str, ...] = ()

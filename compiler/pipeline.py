@@ -11,13 +11,12 @@ from .backends.cpu import emit_native
 from .backends.spmd import thread_module
 from .graph_stages import optimize_graph
 from .ir import ops
-from .ir.dims import SymbolicDim
 from .ir.graph import Node, Program
 from .ir.text import format_program
 from .ir.verify import verify_program
-from .loops.ir import LoopProgram
 from .loops.lower import lower_schedule
 from .loops.memory import plan_memory
+from .loops.parallelism import plan_parallelism
 from .loops.text import format_loop_program
 from .loops.verify import verify_loops
 from .options import CompileOptions
@@ -69,7 +68,7 @@ def compile_native(
         table=table,
         arena=arena,
         scratch_bytes=scratch,
-        work=_total_work(loops),
+        parallelism=plan_parallelism(loops),
         homes={node: name for node, name in schedule.home.items() if _is_leaf(node)},
         size_rules=find_size_rules(graph),
         report=(*format_schedule(schedule).splitlines(), *run.notes),
@@ -80,10 +79,3 @@ def compile_native(
 
 def _is_leaf(node: Node) -> bool:
     return isinstance(node.op, (ops.Input, ops.State))
-
-
-def _total_work(loops: LoopProgram) -> int | SymbolicDim:
-    total: int | SymbolicDim = 0
-    for kernel in loops.kernels:
-        total = kernel.work + total
-    return total

@@ -30,7 +30,8 @@ def explain_executable(executable: Any, **sizes: int) -> str:
     if refusals:
         lines += ["not fused", *(f"  {line}" for line in refusals)]
     needed = {name for slot in artifact.arena for name in symbols(slot.bytes)}
-    needed |= symbols(artifact.work) & set(executable.binder.symbols)
+    work = artifact.parallelism.shared + artifact.parallelism.serial
+    needed |= symbols(work) & set(executable.binder.symbols)
     missing = sorted(needed - set(sizes))
     if missing:
         wanted = ", ".join(f"{name}=…" for name in missing)

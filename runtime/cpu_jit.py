@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import hashlib
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
 import llvmlite.binding as llvm
 
@@ -125,6 +127,19 @@ def compile_text(
     return target.emit_object(module)
 
 
+@cache
+def _compiler_fingerprint() -> str:
+    """Return a hash of what turns a module into an object: LLVM, and the passes of this file."""
+    digest = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8)
+    digest.update(llvm_version().encode())
+    return digest.hexdigest()
+
+
+def object_key(source: ModuleSource) -> str:
+    """Return the name of a module's object in the cache."""
+    return f"{source.key}-{_compiler_fingerprint()}"
+
+
 class LoadedCode:
     """Machine code of one program in this process; it stays while this object lives."""
 
@@ -157,7 +172,7 @@ class LoadedCode:
 
         LLVM works without Python's lock, so one module is written here while another is compiled.
         """
-        found = {source.key: self.cache.find(source.key) for source in artifact.modules}
+        found = {source.key: self.cache.find(object_key(source)) for source in artifact.modules}
         missing = [source for source in artifact.modules if found[source.key] is None]
         if missing:
             collecting = gc.isenabled()
@@ -177,7 +192,7 @@ class LoadedCode:
                     ]
                     for source, job in zip(missing, jobs, strict=True):
                         found[source.key] = job.result()
-                        self.cache.keep(source.key, job.result())
+                        self.cache.keep(object_key(source), job.result())
             finally:
                 if collecting:
                     gc.enable()

@@ -20,10 +20,13 @@ from .buffer import aligned_bytes, data_address, place_slots
 from .cpu_jit import LoadedCode
 from .profile import KernelProfile
 from .requirements import check_requirements
-from .threads import WorkerPool, available_threads, shared_pool
+from .threads import available_threads, shared_pool
 
-#: Element operations below which a call runs on one thread: waking and meeting costs more.
-SERIAL_CALL = 400_000
+#: What handing a call to the workers costs, and what a barrier costs, in element operations
+#: (about 1.5 µs and 0.5 µs; a core does some 100 of them in a nanosecond).
+LAUNCH_WORK, BARRIER_WORK = 150_000, 50_000
+#: Threads must bring the estimate down to this part of one thread's.
+PAYS = 0.8
 #: How the messages of checked builds (``CHAINRULE_CHECK``) begin.
 CHECKED = ("not a number:", "out of bounds:")
 #: Combinations of sizes that are remembered, each with its arena.
@@ -107,7 +110,6 @@ class NativeExecutable:
         self._status = np.zeros(8 + len(artifact.loops.steps), dtype=np.int64)
         self._scratch: list[np.ndarray] = []
         self._meeting = aligned_bytes(64 * 8)
-        self._pool: WorkerPool | None = None
         self._lock = threading.Lock()
         self.profile: KernelProfile | None = None
 
@@ -159,16 +161,25 @@ class NativeExecutable:
         }
 
     def choose_threads(self, sizes: Mapping[str, int]) -> tuple[int, str]:
-        """Return how many threads a call with these sizes uses, and why."""
-        work = evaluate(self.artifact.work, sizes)
+        """Return how many threads a call with these sizes uses, and why.
+
+        More threads pay where the work that they share shrinks by more than meeting costs.
+        """
+        plan = self.artifact.parallelism
+        shared, serial = evaluate(plan.shared, sizes), evaluate(plan.serial, sizes)
         if self.threads == 1:
             return 1, "one thread is all that was asked for or may run"
-        if work < SERIAL_CALL:
-            return (
-                1,
-                f"{work:,} element operations do not pay for waking a thread ({SERIAL_CALL:,})",
-            )
-        return self.threads, f"{work:,} element operations, of which {SERIAL_CALL:,} pay for waking"
+        alone = shared + serial
+        meeting = LAUNCH_WORK + plan.barriers * BARRIER_WORK
+        together = shared / self.threads + serial + meeting
+        facts = (
+            f"{alone:,} element operations, {serial:,} of them on one thread, {plan.barriers} "
+            f"barriers; {plan.critical_share:.0%} of the work lies on the critical path, "
+            f"at most {plan.width} kernels are independent"
+        )
+        if together < PAYS * alone:
+            return self.threads, f"shared work outweighs meeting: {facts}"
+        return 1, f"meeting would cost more than sharing saves: {facts}"
 
     def _make_frame(self, sizes: tuple[int, ...]) -> _Frame:
         bound = dict(zip(self.binder.symbols, sizes, strict=True))
@@ -224,12 +235,13 @@ class NativeExecutable:
         return frame
 
     def _run_threads(self, frame: _Frame) -> int:
-        pool = self._pool
-        if pool is None:
-            pool = self._pool = shared_pool(
-                self.threads, self.code.worker_address, self.code.launch_address, self.code
-            )
-        return pool.run(frame.job_address, frame.threads, self.code.alone)
+        code = self.code
+        pool = shared_pool(self.threads, code.worker_address, code.launch_address, code)
+        try:
+            return pool.run(frame.job_address, frame.threads, code.alone)
+        except BaseException:
+            self._status[:2] = 0  # Ctrl-C has taken the place of what the job reported
+            raise
 
     def _report_failure(self, arrays: tuple[np.ndarray, ...], sizes: tuple[int, ...]) -> None:
         site = self.artifact.loops.sites[int(self._status[0]) - 1]

@@ -6,6 +6,7 @@ journey.  After about a millisecond without work it parks on an event, and burns
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
@@ -68,6 +69,7 @@ class WorkerPool:
         self._words = aligned_bytes(_WORD_BYTES * threads)
         self._words_address = self._words.ctypes.data
         self._word_values = self._words.view(np.int64)
+        self._word_values[0] = threads - 1  # how many workers have left the last job: all
         self._wake = [threading.Event() for _ in range(threads)]
         self._busy = threading.Lock()
         for number in range(1, threads):
@@ -93,12 +95,25 @@ class WorkerPool:
         try:
             result = self._launch(self._words_address, job, threads, 0)
             if result == _ASLEEP:
-                for number in range(1, threads):
-                    self._wake[number].set()
+                self._wake_workers(threads)
                 result = self._launch(self._words_address, job, threads, 1)
             return result
+        except BaseException:
+            self._finish(job, threads)
+            raise
         finally:
             self._busy.release()
+
+    def _wake_workers(self, threads: int) -> None:
+        for number in range(1, threads):
+            self._wake[number].set()
+
+    def _finish(self, job: int, threads: int) -> None:
+        """End a job that Ctrl-C cut off after it was handed out: workers wait in it for all."""
+        while self._word_values[0] < threads - 1:
+            with contextlib.suppress(KeyboardInterrupt):
+                self._wake_workers(threads)
+                self._launch(self._words_address, job, threads, 1)
 
     @staticmethod
     def _run_alone(job: int, alone: Callable[[int], int]) -> int:
@@ -117,15 +132,25 @@ class WorkerPool:
                 self._wake[number].set()
 
 
-_pools: dict[tuple[int, int], WorkerPool] = {}
+_pools: dict[int, WorkerPool] = {}
 _pools_lock = threading.Lock()
 
 
 def shared_pool(threads: int, worker: int, launch: int, owner: object) -> WorkerPool:
     """Return the process's pool of that many threads, made anew after a fork."""
-    key = (os.getpid(), threads)
     with _pools_lock:
-        pool = _pools.get(key)
+        pool = _pools.get(threads)
         if pool is None:
-            pool = _pools[key] = WorkerPool(threads, worker, launch, owner)
+            pool = _pools[threads] = WorkerPool(threads, worker, launch, owner)
         return pool
+
+
+def _forget_pools() -> None:
+    """In the child of a fork: the workers stayed in the parent, and maybe a thread with the lock."""
+    global _pools_lock
+    _pools_lock = threading.Lock()
+    _pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pools)

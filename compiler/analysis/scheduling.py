@@ -15,6 +15,14 @@ def lexicographical_order(numbers: Iterable[int], edges: Iterable[tuple[int, int
     return list(nx.lexicographical_topological_sort(graph))
 
 
+def generation_width(numbers: Iterable[int], edges: Iterable[tuple[int, int]]) -> int:
+    """Return how many of ``numbers`` wait for nothing but earlier layers, at most."""
+    graph = nx.DiGraph()
+    graph.add_nodes_from(numbers)
+    graph.add_edges_from((a, b) for a, b in edges if a != b)
+    return max((len(layer) for layer in nx.topological_generations(graph)), default=0)
+
+
 def critical_path(
     numbers: Iterable[int], edges: Iterable[tuple[int, int]], cost: Callable[[int], float]
 ) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..analysis.views import graph_view, reachable_between
 from ..errors import GraphError, GraphTypeError, locate
 from ..ir import construct
 from ..ir.dims import format_shape
@@ -45,10 +46,7 @@ def gradient(
         _accumulate(pending, output, seed)
     order = topological(outputs)
     wanted = set(wrt)
-    active: set[Node] = set()  # what depends on one of wrt
-    for node in order:
-        if node in wanted or any(x in active for x in node.inputs):
-            active.add(node)
+    active = reachable_between(graph_view(outputs), wrt, outputs)
     found: dict[Node, Node] = {}
     for node in reversed(order):
         cotangent = pending.pop(node, None)

@@ -31,7 +31,7 @@ SPINS_BEFORE_PARKING = 20_000
 
 def thread_module(machine: Machine) -> ModuleSource:
     """Return the module with ``worker`` and ``launch``; it is the same for every program."""
-    base = f"threads {machine.triple} {machine.cpu} {source_fingerprint()}"
+    base = f"threads {machine.triple} {machine.cpu} {machine.features} {source_fingerprint()}"
     key = hashlib.blake2b(base.encode(), digest_size=20).hexdigest()
     return ModuleSource("threads", key, lambda: _emit(machine))
 

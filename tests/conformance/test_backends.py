@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from backends import BACKENDS, executable
-from cases import Case, M, N, all_cases, program, sample, tensor
+from cases import M, N, all_cases, program, sample, tensor
 from closeness import Tolerance, assert_close
 from gradients import pull_back, random_like
+from oracle import assert_agrees
 
 from chainrule.compiler.errors import IndexRangeError, InputError, InputTypeError, SourceLine
 from chainrule.compiler.ir import ops
@@ -23,43 +24,10 @@ GRADIENT_SLACK = {
 }
 
 
-def magnitudes(case: Case, call, states) -> dict[str, np.ndarray] | None:
-    """Return the outputs for the inputs' magnitudes, which bound the rounding of sums."""
-    if not case.tolerance.terms:
-        return None
-    inputs = {k: np.abs(v) if v.dtype.kind == "f" else v for k, v in call.items()}
-    return run_program(case.program, inputs, states, promote=True)[0]
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", CASES, ids=repr)
 def test_values_and_states(case, backend):
-    """One executable serves all calls: sizes change between them, states carry over."""
-    run = executable(case.program, backend, case.states)
-    oracle = Interpreter(case.program, promote=case.promote)
-    states = dict(case.states)
-    for position, call in enumerate(case.calls):
-        expected, updates = oracle.run(call, states)
-        bounds = magnitudes(case, call, states)
-        outputs = run(call)
-        states.update(updates)
-        assert outputs.keys() == expected.keys()
-        for name, value in expected.items():
-            assert outputs[name].dtype == dict(case.program.outputs)[name].dtype
-            assert_close(
-                outputs[name],
-                value,
-                case.tolerance,
-                None if bounds is None else bounds[name],
-                f"call {position}, output {name!r}",
-            )
-        for node in updates:
-            assert_close(
-                np.asarray(run.states[node]),
-                states[node],
-                case.tolerance,
-                what=f"call {position}, state {node.op.label!r}",
-            )
+    assert_agrees(case, executable(case.program, backend, case.states))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

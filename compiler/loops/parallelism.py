@@ -1,0 +1,56 @@
+"""How much of a program threads can share: data for deciding how many to use."""
+
+from __future__ import annotations
+
+from ..analysis.scheduling import critical_path, generation_width
+from ..artifact import Parallelism
+from ..ir.dims import SymbolicDim, evaluate
+from .ir import Contraction, Kernel, Loop, LoopProgram
+
+#: Sizes that stand for symbols where kernels are only compared with each other.
+NOMINAL_SIZE = 64
+
+
+def plan_parallelism(program: LoopProgram) -> Parallelism:
+    """Return the work that is shared, the work that one thread does alone, and the meetings."""
+    kernels = {kernel.name: kernel for kernel in program.kernels}
+    steps = [kernels[step.kernel] for step in program.steps]
+    shared: int | SymbolicDim = 0
+    serial: int | SymbolicDim = 0
+    for kernel in steps:
+        if is_shared(kernel):
+            shared = kernel.work + shared
+        else:
+            serial = kernel.work + serial
+    nominal = dict.fromkeys(program.symbols, NOMINAL_SIZE)
+    edges = dependencies(steps)
+    numbers = range(len(steps))
+    path = critical_path(numbers, edges, lambda n: float(evaluate(steps[n].work, nominal)))
+    total = sum(evaluate(kernel.work, nominal) for kernel in steps)
+    return Parallelism(
+        shared=shared,
+        serial=serial,
+        barriers=sum(step.barrier for step in program.steps),
+        width=generation_width(numbers, edges),
+        critical_share=path / total if total else 1.0,
+    )
+
+
+def is_shared(kernel: Kernel) -> bool:
+    """Whether threads have parts of the kernel to do; else one thread does it all."""
+    return any(
+        isinstance(stmt, Contraction) or (isinstance(stmt, Loop) and stmt.shared)
+        for stmt in kernel.body
+    )
+
+
+def dependencies(steps: list[Kernel]) -> list[tuple[int, int]]:
+    """Return ``(earlier, later)`` for every two steps that conflict over a buffer."""
+    edges: list[tuple[int, int]] = []
+    written = [{use.name for use in kernel.buffers if use.written} for kernel in steps]
+    used = [{use.name for use in kernel.buffers} for kernel in steps]
+    for later in range(len(steps)):
+        for earlier in range(later):
+            if written[earlier] & used[later] or used[earlier] & written[later]:
+                edges.append((earlier, later))
+    return edges
