@@ -48,9 +48,9 @@ class ArenaSlot:
 class Parallelism:
     """What threads can share of a program, in element operations.
 
-    ``shared`` is dealt out, ``serial`` is done by one thread; all meet at ``barriers``.  ``width`` is
-    how many kernels could at most run at once, ``critical_share`` the part of all work on the longest
-    path of kernels that need each other (sizes taken as equal).
+    ``shared`` is dealt out, ``serial`` is done by one thread; all meet at ``barriers``.  ``width``
+    is how many kernels could at most run at once, ``critical_share`` the part of all work on the
+    longest path of kernels that need each other (sizes taken as equal).
     """
 
     shared: Dim

@@ -1,8 +1,8 @@
 """The loop interpreter: the meaning of kernels, with every access checked.
 
 It runs what lowering made, before any backend: where its results differ from the graph
-interpreter's, lowering is wrong; where machine code differs from it, emission is.  Vector loops, and
-loops that store only what they do not read, run as NumPy vectors over their whole extent;
+interpreter's, lowering is wrong; where machine code differs from it, emission is.  Vector loops,
+and loops that store only what they do not read, run as NumPy vectors over their whole extent;
 everything else runs one iteration after another.
 """
 
@@ -51,7 +51,7 @@ from .philox import MASK, WEYL, philox_2x32
 from .scalar_functions import NUMPY_FUNCTIONS
 
 #: Loops whose iterations cannot see each other run at once while there are at most so many lanes.
-_MOST_LANES = 1 << 16
+_MOST_LANES = 1 << 20
 _NO_POSITION = np.iinfo(np.int64).max
 
 
@@ -59,17 +59,19 @@ _NO_POSITION = np.iinfo(np.int64).max
 class _Scope:
     """What names mean, and the shape of the lanes that statements run over.
 
-    ``iteration`` numbers the parts that may run on different threads, lane by lane.
+    ``iteration`` numbers the parts that may run on different threads, lane by lane.  While lanes are
+    ``ordered`` they stand for iterations one after another, and several may add to one element.
     """
 
     values: dict[str, np.ndarray] = field(default_factory=dict)
     lanes: tuple[int, ...] = ()
     iteration: np.ndarray | None = None
+    ordered: bool = True
 
     def inner(self, **changes: Any) -> _Scope:
         return replace(self, **{"values": dict(self.values), **changes})
 
-    def widened(self, extent: int) -> _Scope:
+    def widened(self, extent: int, ordered: bool) -> _Scope:
         """Return a scope with one more axis of lanes, along which nothing varies yet."""
 
         def widen(value: np.ndarray) -> np.ndarray:
@@ -77,7 +79,7 @@ class _Scope:
 
         values = {name: widen(value) for name, value in self.values.items()}
         iteration = None if self.iteration is None else widen(self.iteration)
-        return _Scope(values, (*self.lanes, extent), iteration)
+        return _Scope(values, (*self.lanes, extent), iteration, self.ordered and ordered)
 
 
 def run_loop_program(
@@ -169,7 +171,7 @@ class _KernelRun:
         self.program = program
         self.sizes = sizes
         self.buffers = {use.name: buffers[use.name] for use in kernel.buffers}
-        self.independent: dict[int, bool] = {}
+        self.independent: dict[int, tuple[bool, bool]] = {}
         self.written = {s.buffer for s in walk(kernel.body) if isinstance(s, Store)}
 
     def run(self) -> None:
@@ -270,9 +272,12 @@ class _KernelRun:
         offset = np.broadcast_to(self.index(stmt.offset, scope), scope.lanes)
         value = np.broadcast_to(self.expr(stmt.value, scope), scope.lanes)
         offset, iteration = self.touched(offset, scope)
-        if stmt.accumulate:
-            value = buffer.read(offset, iteration) + value
-        buffer.write(offset, value, iteration)
+        if stmt.accumulate and scope.ordered:
+            buffer.add(offset, value, iteration)
+        elif stmt.accumulate:
+            buffer.write(offset, buffer.read(offset, iteration) + value, iteration)
+        else:
+            buffer.write(offset, value, iteration)
 
     def check(self, stmt: Check, scope: _Scope) -> None:
         good = np.broadcast_to(self.expr(stmt.condition, scope), scope.lanes)
@@ -287,24 +292,31 @@ class _KernelRun:
             self.watch(True)
         extent = self.size(loop.extent, scope)
         lanes = extent * math.prod(scope.lanes)
-        if loop.kind == "vector" or (lanes <= _MOST_LANES and self.is_independent(loop)):
+        if loop.kind == "vector" or (
+            lanes <= _MOST_LANES and self.is_independent(loop, scope.ordered)
+        ):
             self.vector_loop(loop, scope, extent)
         else:
             self.serial_loop(loop, scope, extent)
         if loop.shared:
             self.watch(False)
 
-    def is_independent(self, loop: Loop) -> bool:
-        """Whether no iteration can see another's work, so that all may run at once."""
+    def is_independent(self, loop: Loop, ordered: bool) -> bool:
+        """Whether no iteration can see another's work, so that all may run at once.
+
+        Sums that are only added to do not count as seen while lanes are ``ordered``.
+        """
         known = self.independent.get(id(loop))
         if known is None:
             stmts = [loop, *walk(loop.body)]
             stored = {s.buffer for s in stmts if isinstance(s, Store)}
             read = {name for stmt in stmts for name in _buffers_read(stmt)}
             whole = any(isinstance(s, Contraction) for s in stmts)
-            known = not (loop.folds or whole or stored & read)
+            adds = any(isinstance(s, Store) and s.accumulate for s in stmts)
+            known = not (loop.folds or whole or stored & read), adds
             self.independent[id(loop)] = known
-        return known
+        free, adds = known
+        return free and (ordered or not adds) and not (adds and loop.shared)
 
     def watch(self, parallel: bool) -> None:
         for name in self.written:
@@ -330,7 +342,7 @@ class _KernelRun:
     def vector_loop(self, loop: Loop, scope: _Scope, extent: int) -> None:
         """Run all iterations at once, along a new last axis of lanes."""
         here = np.arange(extent, dtype=np.int64).reshape(*[1] * len(scope.lanes), extent)
-        inner = scope.widened(extent)
+        inner = scope.widened(extent, loop.kind == "serial" and not loop.shared)
         inner.values[loop.index] = here
         if loop.shared:
             inner.iteration = here
@@ -376,8 +388,6 @@ class _KernelRun:
 def _buffers_read(stmt: Stmt) -> Iterator[str]:
     if isinstance(stmt, Contraction):
         yield from (stmt.left.buffer, stmt.right.buffer)
-    if isinstance(stmt, Store) and stmt.accumulate:
-        yield stmt.buffer
     stack = list(expressions(stmt))
     while stack:
         expr = stack.pop()

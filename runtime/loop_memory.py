@@ -27,8 +27,8 @@ class Buffer:
     array
         Its elements, in order; written in place.
     owner
-        int32, one per byte of ``array``: the number of the buffer that wrote the byte last.  Buffers
-        that share memory share it.  None: every element holds a value from the start.
+        int32, one per byte of ``array``: the number of the buffer that wrote the byte last.
+        Buffers that share memory share it.  None: every element holds a value from the start.
     """
 
     def __init__(self, name: str, array: np.ndarray, owner: np.ndarray | None = None) -> None:
@@ -72,19 +72,28 @@ class Buffer:
             twice = ordered[1:][ordered[1:] == ordered[:-1]]
             if twice.size:
                 raise CheckFailed(f"{self.name}[{int(twice[0])}] is stored to by several lanes")
-        if iteration is not None and self._writers is not None and self._readers is not None:
-            for seen in (self._writers[offset], self._readers[offset]):
-                self._check_alone(offset, (seen != _UNTOUCHED) & (seen != iteration))
-            self._writers[offset] = iteration
+        self._check_written(offset, iteration)
         self.array[offset] = value
         if self.owner is not None:
             self.owner[offset] = self.number
+
+    def add(self, offset: np.ndarray, value: np.ndarray, iteration: np.ndarray | None) -> None:
+        """Add ``value`` to the elements at ``offset``, one after another."""
+        self.read(offset, iteration)
+        self._check_written(offset, iteration)
+        np.add.at(self.array, offset, value)
 
     def _check_bounds(self, offset: np.ndarray) -> None:
         outside = (offset < 0) | (offset >= self.array.size)
         if outside.any():
             at = int(offset[outside].flat[0])
             raise CheckFailed(f"{self.name}[{at}] lies outside its {self.array.size} elements")
+
+    def _check_written(self, offset: np.ndarray, iteration: np.ndarray | None) -> None:
+        if iteration is not None and self._writers is not None and self._readers is not None:
+            for seen in (self._writers[offset], self._readers[offset]):
+                self._check_alone(offset, (seen != _UNTOUCHED) & (seen != iteration))
+            self._writers[offset] = iteration
 
     def _check_alone(self, offset: np.ndarray, shared: np.ndarray) -> None:
         if shared.any():

@@ -146,7 +146,7 @@ def shared_pool(threads: int, worker: int, launch: int, owner: object) -> Worker
 
 
 def _forget_pools() -> None:
-    """In the child of a fork: the workers stayed in the parent, and maybe a thread with the lock."""
+    """In the child of a fork: the workers stayed in the parent, maybe with the lock held."""
     global _pools_lock
     _pools_lock = threading.Lock()
     _pools.clear()
