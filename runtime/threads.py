@@ -6,6 +6,7 @@ journey.  After about a millisecond without work it parks on an event, and burns
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -72,10 +73,14 @@ class WorkerPool:
         self._word_values[0] = threads - 1  # how many workers have left the last job: all
         self._wake = [threading.Event() for _ in range(threads)]
         self._busy = threading.Lock()
-        for number in range(1, threads):
+        self._threads = [
             threading.Thread(
                 target=self._serve, args=(number,), name=f"chainrule-{number}", daemon=True
-            ).start()
+            )
+            for number in range(1, threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def _serve(self, number: int) -> None:
         while True:
@@ -130,6 +135,8 @@ class WorkerPool:
             for number in range(1, self.threads):
                 self._word_values[number * _WORD_BYTES // 8] = _END
                 self._wake[number].set()
+        for thread in self._threads:
+            thread.join(timeout=1.0)
 
 
 _pools: dict[int, WorkerPool] = {}
@@ -152,5 +159,12 @@ def _forget_pools() -> None:
     _pools.clear()
 
 
+def _close_pools() -> None:
+    """Before the interpreter frees the code that idle workers stand in."""
+    for pool in _pools.values():
+        pool.close()
+
+
+atexit.register(_close_pools)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pools)
