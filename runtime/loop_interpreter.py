@@ -59,8 +59,8 @@ _NO_POSITION = np.iinfo(np.int64).max
 class _Scope:
     """What names mean, and the shape of the lanes that statements run over.
 
-    ``iteration`` numbers the parts that may run on different threads, lane by lane.  While lanes are
-    ``ordered`` they stand for iterations one after another, and several may add to one element.
+    ``iteration`` numbers the parts that may run on different threads, lane by lane.  While lanes
+    are ``ordered`` they stand for iterations one after another, and several may add to one element.
     """
 
     values: dict[str, np.ndarray] = field(default_factory=dict)

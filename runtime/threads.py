@@ -1,7 +1,7 @@
 """Worker threads that enter a step together with the caller.
 
 A worker is a Python thread that waits inside native code, so handing it work costs a cache line's
-journey.  After about a millisecond without work it parks on an event, and burns nothing.
+journey.  After about a millisecond without work it parks on a lock, and burns nothing.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def _cgroup_quota() -> float | None:
     try:
         limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
+    except (OSError, ValueError, ZeroDivisionError):
         pass
     try:
         limit = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text())
         period = int(Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text())
         return None if limit <= 0 else limit / period
-    except (OSError, ValueError):
+    except (OSError, ValueError, ZeroDivisionError):
         return None
 
 
@@ -71,7 +71,11 @@ class WorkerPool:
         self._words_address = self._words.ctypes.data
         self._word_values = self._words.view(np.int64)
         self._word_values[0] = threads - 1  # how many workers have left the last job: all
-        self._wake = [threading.Event() for _ in range(threads)]
+        # Held while its worker has nothing to wake for.  A bare lock: Ctrl-C inside the methods of
+        # an Event can leave it locked for good.
+        self._asleep = [threading.Lock() for _ in range(threads)]
+        for lock in self._asleep:
+            lock.acquire()
         self._busy = threading.Lock()
         self._threads = [
             threading.Thread(
@@ -86,8 +90,7 @@ class WorkerPool:
         while True:
             if self._worker(self._words_address, number) == _END:
                 return
-            self._wake[number].wait()
-            self._wake[number].clear()
+            self._asleep[number].acquire()
 
     def run(self, job: int, threads: int, alone: Callable[[int], int]) -> int:
         """Run the job at address ``job`` on ``threads`` threads and return its status.
@@ -110,8 +113,9 @@ class WorkerPool:
             self._busy.release()
 
     def _wake_workers(self, threads: int) -> None:
-        for number in range(1, threads):
-            self._wake[number].set()
+        for lock in self._asleep[1:threads]:
+            if lock.locked():
+                lock.release()
 
     def _finish(self, job: int, threads: int) -> None:
         """End a job that Ctrl-C cut off after it was handed out: workers wait in it for all."""
@@ -134,7 +138,7 @@ class WorkerPool:
         with self._busy:
             for number in range(1, self.threads):
                 self._word_values[number * _WORD_BYTES // 8] = _END
-                self._wake[number].set()
+            self._wake_workers(self.threads)
         for thread in self._threads:
             thread.join(timeout=1.0)
 

@@ -190,7 +190,7 @@ class _KernelRules:
                     case Contraction():
                         self.contraction(stmt, scope)
                     case _:
-                        raise self.fail("is no statement of the grammar")
+                        raise VerificationError(f"{self.kernel.name}: {stmt!r} is no statement")
 
     def bind(self, name: str, dtype: str, scope: _Scope) -> None:
         """Values are bound once in a kernel; an integer one may also be used as an index."""
@@ -349,7 +349,7 @@ class _KernelRules:
             case Apply():
                 self.apply(expr, scope)
             case _:
-                raise self.fail("holds what is no expression of the grammar")
+                raise VerificationError(f"{self.kernel.name}: {expr!r} is no expression")
 
     def apply(self, expr: Apply, scope: _Scope) -> None:
         for arg in expr.args:

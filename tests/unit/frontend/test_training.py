@@ -306,6 +306,7 @@ def test_progress_is_a_bar_in_a_terminal(capsys, monkeypatch):
 
 
 def test_an_interrupt_waits_for_the_step_and_returns_the_history():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     train, reference = program(), program()
     calls = []
 
