@@ -29,7 +29,7 @@ BARRIER_TYPE = ir.FunctionType(I64, [POINTER, I64, POINTER])
 #: Where in the status words a profiled program keeps the cycles of its steps.
 PROFILE_START = 8
 #: Spins of a waiting thread between two offers to yield the core.
-SPINS_BEFORE_YIELD = 1024
+SPINS_BEFORE_YIELD = 4096
 
 
 @cache

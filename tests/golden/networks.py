@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,7 +46,7 @@ def perceptron_step(sizes: Sequence[int] = (784, 512, 512, 10)) -> Program:
     x = cr.input("x", ("batch", sizes[0]))
     y = cr.input("y", ("batch",), dtype="int64")
     layers: list[nn.Module] = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
     logits = nn.Sequential(*layers[:-1])(x)
     loss = losses.sparse_categorical_crossentropy(logits, y, from_logits=True)

@@ -49,7 +49,7 @@ def stored_labels(artifact: Artifact, kernel) -> list[str]:
 
 
 def test_a_perceptrons_step_is_sixteen_kernels():
-    """3 forward products, softmax, loss, its gradient, 2 back, 3 + 3 updates, 2 of single numbers."""
+    """3 products, softmax, loss, its gradient, 2 back, 3 + 3 updates, 2 of single numbers."""
     artifact = compiled(perceptron_step())
     assert len(artifact.loops.kernels) == 16
     assert sum(isinstance(k.body[0], Contraction) for k in artifact.loops.kernels) == 8

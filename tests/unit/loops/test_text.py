@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from cases import all_cases, program, sample, tensor
+from cases_contract import einsum
 from networks import batch_norm_step, compiled, layer_norm, perceptron_step, softmax_cross_entropy
 
 from chainrule.compiler.errors import GraphError, SourceLine
@@ -45,13 +46,7 @@ def test_any_name_reads_back_and_means_itself(name):
     """The user's dimensions and outputs may be called what kernels call their own indices."""
     size = SymbolicDim.of(name)
     x, w = tensor("x", (4, 3)), tensor("w", (3, size))
-    product = ops.Contract(
-        (4, size, 3),
-        ((ops.Affine(((0, 1),)), ops.Affine(((2, 1),))), (ops.Affine(((2, 1),)), ops.Affine(((1, 1),)))),
-        (ops.Affine(((0, 1),)), ops.Affine(((1, 1),))),
-        (4, size),
-    )  # fmt: skip
-    y = apply("exp", make(product, x, w))
+    y = apply("exp", einsum("mk,kn->mn", x, w))
     artifact = compiled(program(y, make(ops.Reduce("sum", (0,)), y)))
     assert_round_trip(artifact.loops)
     inputs = {"x": sample((4, 3)), "w": sample((3, 9))}

@@ -88,7 +88,9 @@ STORED = Store("y", M * 8 + C, Var("float32", "%acc"))
 
 def test_a_sound_program_passes():
     picked = Let("%g", Load("int64", "i", A))
-    inside = Apply("bool", "lt", (IndexValue("int64", SymbolicDim.of("%g")), IndexValue("int64", N)))
+    inside = Apply(
+        "bool", "lt", (IndexValue("int64", SymbolicDim.of("%g")), IndexValue("int64", N))
+    )
     gathered = Load("float32", "x", SymbolicDim.of("%g"), Var("bool", "%in"))
     row = over(
         picked,
@@ -127,9 +129,7 @@ BROKEN_STATEMENTS = {
     "buffer s is not listed": lambda: holding(Store("s", A, X)),
     "buffer x is not marked as written": lambda: holding(Store("x", A, X)),
     "float64 is read from a buffer of float32": lambda: evaluating(Load("float64", "x", A)),
-    "int64 is stored in a buffer of float32": lambda: holding(
-        Store("y", A, Literal("int64", 1))
-    ),
+    "int64 is stored in a buffer of float32": lambda: holding(Store("y", A, Literal("int64", 1))),
     "bools do not add up": lambda: holding(
         Store("flag", A, Literal("bool", True), accumulate=True)
     ),

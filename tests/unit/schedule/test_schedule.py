@@ -1,17 +1,19 @@
-"""Schedules of known graphs: how many kernels, what is copied, where threads meet, what is alive."""
+"""Schedules of known graphs: how many kernels, what is copied, where threads meet, what lives."""
 
 from __future__ import annotations
 
 import pytest
 from cases import N, all_cases, program, tensor
+from cases_contract import einsum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import batch_norm_step, compiled, layer_norm, perceptron_step, softmax_cross_entropy
 
-from chainrule.compiler.analysis.views import graph_view, is_convex
+from chainrule.compiler.analysis.views import graph_view, is_convex, reachable_between
 from chainrule.compiler.artifact import ArenaSlot
 from chainrule.compiler.graph_stages import optimize_graph
 from chainrule.compiler.ir import ops
+from chainrule.compiler.ir.dims import evaluate
 from chainrule.compiler.ir.graph import Node, Program, apply, constant, make
 from chainrule.compiler.ir.types import TensorType
 from chainrule.compiler.loops.ir import LoopProgram, Store, walk
@@ -51,17 +53,7 @@ def softmax(x: Node) -> Node:
 
 X = tensor("x", (N, 12))
 W = tensor("w", (12, 5))
-PRODUCT = make(
-    ops.Contract(
-        (N, 5, 12),
-        ((ops.Affine(((0, 1),)), ops.Affine(((2, 1),))),
-         (ops.Affine(((2, 1),)), ops.Affine(((1, 1),)))),
-        (ops.Affine(((0, 1),)), ops.Affine(((1, 1),))),
-        (N, 5),
-    ),
-    X,
-    W,
-)  # fmt: skip
+PRODUCT = einsum("nk,km->nm", X, W)
 COUNTS = {
     "a chain of elementwise operators": (program(apply("exp", apply("tanh", apply("neg", X)))), 1),
     "siblings of one source": (program(apply("sin", apply("exp", X)), apply("exp", X)), 1),
@@ -151,12 +143,8 @@ def uses_of(loops: LoopProgram) -> list[tuple[bool, dict[str, bool]]]:
 def places_of(artifact, sizes: dict[str, int]) -> dict[str, tuple[int, int]]:
     """Return the bytes of the arena that every temporary occupies."""
     offsets, total = place_slots(artifact.arena, sizes)
-    lengths = {slot.buffer: slot for slot in artifact.arena}
-    from chainrule.compiler.ir.dims import evaluate
-
-    places = {
-        name: (at, at + evaluate(lengths[name].bytes, sizes)) for name, at in offsets.items()
-    }
+    lengths = {slot.buffer: evaluate(slot.bytes, sizes) for slot in artifact.arena}
+    places = {name: (at, at + lengths[name]) for name, at in offsets.items()}
     assert all(end <= total for _, end in places.values())
     return places
 
@@ -227,22 +215,37 @@ def test_no_case_has_conflicting_kernels():
 # -- groups ---------------------------------------------------------------------------------------
 
 
+def kernel_sources(node: Node, computed: set[Node]) -> set[Node]:
+    """Return the computed nodes that ``node`` is made of, through what is computed in passing."""
+    found: set[Node] = set()
+    stack = list(node.inputs)
+    while stack:
+        x = stack.pop()
+        if x in computed:
+            found.add(x)
+        else:
+            stack.extend(x.inputs)
+    return found
+
+
+@pytest.mark.parametrize("fuse", [True, False])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_groups_are_convex_and_in_order(network):
-    """No path leaves a group and comes back, and what a group reads has been computed before."""
-    schedule = scheduled(network())
+def test_groups_are_convex_and_in_order(network, fuse):
+    """No path leaves a group through another and comes back; sources are computed before."""
+    schedule = scheduled(network(), fuse)
     view = graph_view(schedule.program)
+    groups = [step.group for step in schedule.steps if not step.group.copies]
+    computed = {node for group in groups for node in group.members}
     done: set[Node] = set()
-    for step in schedule.steps:
-        members = set(step.group.members)
-        assert is_convex(view, members), step.group
+    for group in groups:
+        members = set(group.members)
+        between = reachable_between(view, members, members)
+        assert is_convex(view, members | (between - computed)), group
+        assert between & computed == members, group
+        needed = {x for node in members for x in kernel_sources(node, computed)}
+        assert needed <= done | members, group
         done |= members
-    computed = {node for step in schedule.steps for node in step.group.members}
-    seen: set[Node] = set()
-    for step in schedule.steps:
-        before = {p for n in step.group.members for p in view.predecessors(n)} & computed
-        assert before <= seen | set(step.group.members), step.group
-        seen |= set(step.group.members)
+    assert sum(len(group.members) for group in groups) == len(computed)
 
 
 # -- memory ---------------------------------------------------------------------------------------
@@ -253,30 +256,24 @@ def test_peak_bytes_of_a_known_graph():
     size = 64
     a = tensor("x", (size, size))
     for name in "abcd":
-        weight = tensor(name, (size, size))
-        square = ops.Contract(
-            (size, size, size),
-            ((ops.Affine(((0, 1),)), ops.Affine(((2, 1),))),
-             (ops.Affine(((2, 1),)), ops.Affine(((1, 1),)))),
-            (ops.Affine(((0, 1),)), ops.Affine(((1, 1),))),
-            (size, size),
-        )  # fmt: skip
-        a = apply("tanh", make(square, a, weight))
+        a = apply("tanh", einsum("mk,kn->mn", a, tensor(name, (size, size))))
     artifact = compiled(program(a))
     assert len(artifact.arena) == 3
     assert place_slots(artifact.arena, {})[1] == 2 * size * size * 4
 
 
 def test_peak_bytes_of_a_perceptrons_step():
-    """Two activations and their masks stay for the backward pass; two gradients come at its end."""
+    """At its widest: both activations, both gradients, the last mask, and what is small."""
     _, total = place_slots(compiled(perceptron_step()).arena, {"batch": 64})
-    wide, row = 64 * 512, 64 * 10
-    assert 4 * wide * 4 + 2 * wide <= total <= 4 * wide * 4 + 2 * wide + 4 * row * 4 + 64 * 8
+    activation, mask, logits = 4 * 64 * 512, 64 * 512, 4 * 64 * 10
+    assert total == 4 * activation + mask + logits + 2 * ALIGNMENT
 
 
 def test_no_temporary_without_need():
     assert compiled(program(apply("exp", X))).arena == ()
-    assert compiled(program(apply("relu", apply("add", PRODUCT, constant(1, "float32"))))).arena == ()
+    assert (
+        compiled(program(apply("relu", apply("add", PRODUCT, constant(1, "float32"))))).arena == ()
+    )
 
 
 slots = st.lists(
@@ -297,9 +294,11 @@ def test_slots_that_live_at_once_never_overlap(rows):
     for number, slot in enumerate(rows):
         start = offsets[slot.buffer]
         assert start % ALIGNMENT == 0
-        assert 0 <= start and start + slot.bytes <= total
+        assert start >= 0
+        assert start + slot.bytes <= total
         for other in rows[:number]:
-            if slot.first <= other.last and other.first <= slot.last and slot.bytes and other.bytes:
+            together = slot.first <= other.last and other.first <= slot.last
+            if together and slot.bytes and other.bytes:
                 begin = offsets[other.buffer]
                 assert start + slot.bytes <= begin or begin + other.bytes <= start
 
