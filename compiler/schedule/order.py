@@ -157,8 +157,9 @@ def order_groups(program: Program, groups: list[KernelGroup]) -> Schedule:
         for state in states:
             targets.setdefault(value, []).append(home[state])
     snapshots: dict[Node, str] = {}
+    position = {node: number for number, node in enumerate(access.nodes)}
     readable = {value for values in reads.values for value in values}
-    for number, value in enumerate(sorted(readable, key=lambda n: n.serial)):
+    for number, value in enumerate(sorted(readable, key=position.__getitem__)):
         if value not in home or isinstance(value.op, LEAVES):
             snapshot = declare(f"t{number}", value, "arena")
             targets[value].insert(0, snapshot)
