@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ..compiler.ir import ops
 from ..compiler.ir.dims import evaluate
 from ..compiler.ir.graph import Node
 from .binding import InputBinder
-from .buffer import aligned_bytes, data_address, place_slots
+from .buffer import ResultArray, aligned_bytes, data_address, place_slots
 from .cpu_jit import LoadedCode
 from .profile import KernelProfile
 from .requirements import check_requirements
@@ -29,6 +30,8 @@ LAUNCH_WORK, BARRIER_WORK = 150_000, 50_000
 PAYS = 0.8
 #: How the messages of checked builds (``CHAINRULE_CHECK``) begin.
 CHECKED = ("not a number:", "out of bounds:")
+#: Outputs of at least this many bytes are aligned, and given out again once nobody holds them.
+LARGE_OUTPUT = 1 << 16
 #: Combinations of sizes that are remembered, each with its arena.
 KEPT_FRAMES = 64
 
@@ -48,6 +51,7 @@ class _Frame:
     threads: int
     scalars: tuple[tuple[str, np.ndarray], ...]
     arrays: tuple[tuple[str, int, tuple[int, ...], np.dtype], ...]
+    large: tuple[tuple[str, int, ResultArray], ...]
     kept: tuple[object, ...]
 
 
@@ -137,6 +141,9 @@ class NativeExecutable:
             for slot, array in zip(self._input_slots, bound):  # noqa: B905
                 table[slot] = data_address(array)
             results: dict[str, Any] = {}
+            for name, slot, large in frame.large:
+                results[name] = array = large.take()
+                table[slot] = data_address(array)
             for name, slot, shape, dtype in frame.arrays:
                 results[name] = array = np.empty(shape, dtype)
                 table[slot] = data_address(array)
@@ -201,9 +208,14 @@ class NativeExecutable:
         )
         scalars: list[tuple[str, np.ndarray]] = []
         outputs: list[tuple[str, int, tuple[int, ...], np.dtype]] = []
+        large: list[tuple[str, int, ResultArray]] = []
         for name, slot, shape, dtype in self._output_slots:
             if shape:
-                outputs.append((name, slot, tuple(evaluate(dim, bound) for dim in shape), dtype))
+                known = tuple(evaluate(dim, bound) for dim in shape)
+                if math.prod(known) * dtype.itemsize < LARGE_OUTPUT:
+                    outputs.append((name, slot, known, dtype))
+                else:
+                    large.append((name, slot, ResultArray(known, dtype)))
             else:
                 scalars.append((name, np.zeros((), dtype)))
                 table[slot] = scalars[-1][1].ctypes.data
@@ -229,6 +241,7 @@ class NativeExecutable:
             threads,
             tuple(scalars),
             tuple(outputs),
+            tuple(large),
             (arena, values),
         )
         self._frames[sizes] = frame

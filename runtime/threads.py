@@ -70,13 +70,15 @@ class WorkerPool:
         self._words = aligned_bytes(_WORD_BYTES * threads)
         self._words_address = self._words.ctypes.data
         self._word_values = self._words.view(np.int64)
-        self._word_values[0] = threads - 1  # how many workers have left the last job: all
+        #: How many workers have left the last job; at first, all.
+        self._left = ctypes.c_int64.from_address(self._words_address)
+        self._left.value = threads - 1
         # Held while its worker has nothing to wake for.  A bare lock: Ctrl-C inside the methods of
         # an Event can leave it locked for good.
         self._asleep = [threading.Lock() for _ in range(threads)]
         for lock in self._asleep:
             lock.acquire()
-        self._busy = threading.Lock()
+        self._busy = threading.RLock()
         self._threads = [
             threading.Thread(
                 target=self._serve, args=(number,), name=f"chainrule-{number}", daemon=True
@@ -98,8 +100,19 @@ class WorkerPool:
         Where another caller is using the workers, ``alone`` runs it on this thread instead, which
         gives the same bits.
         """
-        if not self._busy.acquire(blocking=False):
-            return self._run_alone(job, alone)
+        try:
+            # The second condition: not from a signal handler in the middle of another launch.
+            if self._busy.acquire(blocking=False) and self._left.value == threads - 1:
+                return self._run_together(job, threads)
+        finally:
+            # Ctrl-C may come right after the lock was taken; releasing asks the lock who has it.
+            try:  # noqa: SIM105 - once a call, and `suppress` takes longer
+                self._busy.release()
+            except RuntimeError:
+                pass
+        return self._run_alone(job, alone)
+
+    def _run_together(self, job: int, threads: int) -> int:
         try:
             result = self._launch(self._words_address, job, threads, 0)
             if result == _ASLEEP:
@@ -109,8 +122,6 @@ class WorkerPool:
         except BaseException:
             self._finish(job, threads)
             raise
-        finally:
-            self._busy.release()
 
     def _wake_workers(self, threads: int) -> None:
         for lock in self._asleep[1:threads]:
@@ -119,7 +130,7 @@ class WorkerPool:
 
     def _finish(self, job: int, threads: int) -> None:
         """End a job that Ctrl-C cut off after it was handed out: workers wait in it for all."""
-        while self._word_values[0] < threads - 1:
+        while self._left.value < threads - 1:
             with contextlib.suppress(KeyboardInterrupt):
                 self._wake_workers(threads)
                 self._launch(self._words_address, job, threads, 1)
@@ -138,6 +149,7 @@ class WorkerPool:
         with self._busy:
             for number in range(1, self.threads):
                 self._word_values[number * _WORD_BYTES // 8] = _END
+            self._left.value = -1  # whoever calls after this runs alone
             self._wake_workers(self.threads)
         for thread in self._threads:
             thread.join(timeout=1.0)

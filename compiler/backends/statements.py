@@ -9,7 +9,7 @@ from typing import ClassVar
 from llvmlite import ir
 
 from ..errors import VerificationError
-from ..ir.affine import linear_coefficient
+from ..ir.affine import linear_coefficient, substitute_index
 from ..ir.dims import FloorDiv, Symbol, symbols
 from ..ir.types import FLOATS, ITEM_BYTES
 from ..loops.ir import (
@@ -35,6 +35,7 @@ from ..loops.ir import (
 from .elementwise import I1, I32, I64, MEMORY_TYPES, Elementwise, vector_of
 from .llvm_lanes import LaneFeatures
 from .microkernels import Gemm, Tile, TileVector, emit_gemm, scratch_bytes
+from .microkernels import Store as TileStore
 from .microkernels.control_flow import POINTER
 from .microkernels.tile import prefix_mask
 from .vector_target import VectorTarget
@@ -557,18 +558,37 @@ class KernelEmitter:
         def finish(builder: ir.IRBuilder, tile: Tile) -> None:
             tile.each_vector(builder, lambda vector: self.epilogue(stmt, scope, vector))
 
+        plain = self.plain_store(stmt, scope)
+        finish_tile = plain if plain is not None else finish
         tid = I64(0) if scope.inside_shared else self.tid
         nthreads = I64(1) if scope.inside_shared else self.nthreads
-        self.scratch_bytes = max(self.scratch_bytes, scratch_bytes(self.target, problem, finish))
+        self.scratch_bytes = max(
+            self.scratch_bytes, scratch_bytes(self.target, problem, finish_tile)
+        )
         emit_gemm(
             self.builder,
             self.target,
             problem,
-            finish,
+            finish_tile,
             tid=self.builder.trunc(tid, I32),
             nthreads=self.builder.trunc(nthreads, I32),
             scratch=self.scratch,
         )
+
+    def plain_store(self, stmt: Contraction, scope: Scope) -> TileStore | None:
+        """Return where the tile kernels can write their sums themselves, with no epilogue."""
+        if len(stmt.epilogue) != 1 or not isinstance(stmt.epilogue[0], Store):
+            return None
+        store = stmt.epilogue[0]
+        row = linear_coefficient(store.offset, stmt.row)
+        is_sum = isinstance(store.value, Var) and store.value.name == stmt.result
+        unit = linear_coefficient(store.offset, stmt.column) == 1
+        if not is_sum or not unit or row is None or store.accumulate:
+            return None
+        start = substitute_index(store.offset, {stmt.row: 0, stmt.column: 0})
+        pointer = self.address(store.buffer, self.index(start, scope), stmt.dtype)
+        stride = row if isinstance(row, int) else self.index(row, scope)
+        return TileStore(pointer, stride)
 
     def epilogue(self, stmt: Contraction, scope: Scope, vector: TileVector) -> None:
         lanes = _lanes_of(vector.value)

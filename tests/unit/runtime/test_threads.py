@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import subprocess
@@ -314,9 +315,11 @@ def test_a_pool_can_be_closed():
     mine = [t for t in threading.enumerate() if getattr(t, "_target", None) == pool._serve]
     assert len(mine) == 3
     pool.close()
-    for thread in mine:
-        thread.join(20)
-        assert not thread.is_alive()
+    assert not any(thread.is_alive() for thread in mine)
+    job = (ctypes.c_uint64 * 6)(0, 0, 0, 4)
+    seen = []
+    assert pool.run(ctypes.addressof(job), 4, lambda _: seen.append(job[3]) or 7) == 7
+    assert seen == [1] and job[3] == 4
 
 
 # -- how many -------------------------------------------------------------------------------------
