@@ -145,7 +145,18 @@ def one_hot(indices: object, num_classes: Dim, dtype: object = "float32") -> Ten
 
 def equals_index(labels: Tensor, size: Dim, axis: int = -1) -> Tensor:
     """Return whether the index along a new ``axis`` of ``size`` equals the label there."""
+    wide, index = _labels_and_index(labels, size, axis)
+    return wide == index
+
+
+def differs_from_index(labels: Tensor, size: Dim, axis: int = -1) -> Tensor:
+    """Return the opposite of `equals_index`."""
+    wide, index = _labels_and_index(labels, size, axis)
+    return wide != index
+
+
+def _labels_and_index(labels: Tensor, size: Dim, axis: int) -> tuple[Tensor, Tensor]:
     place = shaping.normalize_axis(axis, labels.ndim + 1, "one_hot")
     wide = labels.astype("int64").expand_dims(place)
     shape = (*wide.shape[:place], size, *wide.shape[place + 1 :])
-    return wide == iota(shape, place)
+    return wide, iota(shape, place)

@@ -14,7 +14,7 @@ from ..compiler.ir.dims import format_shape
 from ..compiler.ir.types import FLOATS, INTEGERS
 from . import functional as F
 from .checks import register_range_check
-from .creation import equals_index
+from .creation import differs_from_index, equals_index
 from .shaping import normalize_axis
 from .tensor import Tensor, apply, as_tensor
 from .tracing import fail
@@ -260,8 +260,12 @@ def _pick_classes(
             "would fit"
         )
     classes = log_p.shape[axis]
-    chosen = equals_index(labels, classes, axis)
-    valid = None if ignore_index is None else labels != ignore_index
+    if ignore_index is None:
+        valid, chosen = None, equals_index(labels, classes, axis)
+    else:
+        # Equal nodes are one: this one is apart from that of a loss on the same labels which
+        # ignores none of them, so that the requirement of the other does not hold here.
+        valid, chosen = labels != ignore_index, ~differs_from_index(labels, classes, axis)
     anchor = chosen if valid is None else valid
     register_range_check(labels.node, 0, classes, ignore_index, f"{what}: class label", anchor.node)
     weights = None

@@ -36,16 +36,10 @@ def build_elementwise(workload: Elementwise) -> Callable[[int], float]:
 
 
 def repeat_call(function: Any, values: dict[str, np.ndarray]) -> Callable[[int], float]:
-    """A loop of calls, into one output array where the function takes ``out``."""
-    out = function(**values)
-    try:
-        function(**values, out=out)
-        values = {**values, "out": out}
-    except TypeError:
-        pass
+    """A loop of calls."""
 
     def run(steps: int) -> float:
-        result = out
+        result = function(**values)
         for _ in range(steps):
             result = function(**values)
         return float(result.flat[0])

@@ -390,14 +390,16 @@ class KernelEmitter:
                 bad = self.builder.and_(bad, scope.mask)
             bits = self.builder.bitcast(bad, ir.IntType(scope.lanes))
             failed = self.builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
-            lowest = ops.constant(-(1 << 63), "int64")
-            shown = self.builder.select(bad, self.full(value, scope), lowest)
-            report = self.reduce_lanes("max", shown, "int64")
+            highest = ops.constant((1 << 63) - 1, "int64")
+            shown = self.builder.select(bad, self.full(value, scope), highest)
+            report = self.reduce_lanes("min", shown, "int64")
         with self.builder.if_then(failed, likely=False):
             site = self.builder.gep(self.status, [I64(0)], source_etype=I64)
-            shown_at = self.builder.gep(self.status, [I64(1)], source_etype=I64)
-            self.builder.store(report, shown_at, align=8)
-            self.builder.store(I64(stmt.site + 1), site, align=8)
+            before = self.builder.load(site, typ=I64, align=8)
+            with self.builder.if_then(self.builder.icmp_signed("==", before, I64(0))):
+                shown_at = self.builder.gep(self.status, [I64(1)], source_etype=I64)
+                self.builder.store(report, shown_at, align=8)
+                self.builder.store(I64(stmt.site + 1), site, align=8)
 
     def loop(self, loop: Loop, scope: Scope) -> None:
         start, stop = I64(0), self.index(loop.extent, scope)

@@ -62,8 +62,8 @@ def assembly(width, tmp):
     x = cr.input("x", ("batch", 48))
     y = cr.input("y", ("batch",), dtype="int64")
     model = nn.Sequential(
-        nn.Linear(48, 64), nn.Tanh(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 64), nn.Softplus(),
-        nn.LayerNorm(64), nn.Linear(64, 10),
+        nn.Linear(48, 64), nn.Tanh(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 64),
+        nn.Softplus(), nn.LayerNorm(64), nn.Linear(64, 10),
     )  # fmt: skip
     loss = losses.sparse_categorical_crossentropy(model(x), y, from_logits=True)
     train = cr.compile_train(loss, optim.Adam(1e-3), vector=width, dump=tmp)

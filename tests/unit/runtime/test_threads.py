@@ -30,7 +30,7 @@ BATCH, WORDS, FEATURES, CLASSES = 64, 300, 24, 10
 
 
 def training(threads, seed=7):
-    """A step with every kind of state: Adam's slots, running statistics, random numbers, a table."""
+    """A step with every kind of state: slots, running statistics, random numbers, a table."""
     cr.manual_seed(seed)
     x = cr.input("x", ("batch", FEATURES))
     words = cr.input("words", ("batch", 4), dtype="int64")
@@ -174,9 +174,7 @@ def test_python_threads_call_at_the_same_time():
 
     def call(number):
         start.wait()
-        function, width, scale = (
-            (functions[0], 128, 1) if number % 2 else (functions[1], 192, 2)
-        )
+        function, width, scale = (functions[0], 128, 1) if number % 2 else (functions[1], 192, 2)
         for turn in range(150):
             rows = 64 + (turn + number) % 3
             found = function(x=np.full((rows, width), number, np.float32))
@@ -327,9 +325,7 @@ def test_a_pool_can_be_closed():
 
 def limit(monkeypatch, cores=8, files=None):
     """Pretend to an affinity mask and to the files of a control group."""
-    monkeypatch.setattr(
-        os, "sched_getaffinity", lambda _: set(range(cores)), raising=False
-    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
 
     def read_text(path):
         try:
