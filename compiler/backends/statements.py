@@ -18,7 +18,6 @@ from ..loops.ir import (
     Contraction,
     Convert,
     Expr,
-    Fold,
     Index,
     IndexValue,
     Kernel,
@@ -33,6 +32,7 @@ from ..loops.ir import (
     Var,
 )
 from .elementwise import I1, I32, I64, MEMORY_TYPES, Elementwise, vector_of
+from .folds import COMBINE, Carry, lanes_of
 from .llvm_lanes import LaneFeatures
 from .microkernels import Gemm, Tile, TileVector, emit_gemm, scratch_bytes
 from .microkernels import Store as TileStore
@@ -64,23 +64,6 @@ class Scope:
         for name, value in changes.items():
             setattr(fresh, name, value)
         return fresh
-
-
-def fold_identity(kind: str, dtype: str) -> float | int:
-    """Return the value that a fold starts from."""
-    if kind == "sum":
-        return 0
-    if kind == "prod":
-        return 1
-    lowest = kind in {"max", "argmax"}
-    if dtype in FLOATS:
-        return float("-inf") if lowest else float("inf")
-    if dtype == "bool":
-        return 0 if lowest else 1
-    if dtype == "uint32":
-        return 0 if lowest else (1 << 32) - 1
-    bits = 8 * ITEM_BYTES[dtype] - 1
-    return -(1 << bits) if lowest else (1 << bits) - 1
 
 
 class KernelEmitter:
@@ -150,13 +133,13 @@ class KernelEmitter:
         if isinstance(atom, Symbol):
             return scope.names[atom.name]
         numerator = self.index(atom.numerator, scope)
-        ops = Elementwise(self.builder, _lanes_of(numerator), self.features)
+        ops = Elementwise(self.builder, lanes_of(numerator), self.features)
         return ops.apply("floordiv", "int64", [numerator, ops.constant(atom.denominator, "int64")])
 
     def integer(self, operation: str, a: ir.Value, b: ir.Value) -> ir.Value:
-        lanes = max(_lanes_of(a), _lanes_of(b))
+        lanes = max(lanes_of(a), lanes_of(b))
         ops = Elementwise(self.builder, lanes, self.features)
-        a, b = (x if _lanes_of(x) == lanes else ops.splat(x) for x in (a, b))
+        a, b = (x if lanes_of(x) == lanes else ops.splat(x) for x in (a, b))
         return getattr(self.builder, operation)(a, b)
 
     def lane_index(self, index: Index, scope: Scope) -> ir.Value:
@@ -178,7 +161,7 @@ class KernelEmitter:
 
     def full(self, value: ir.Value, scope: Scope) -> ir.Value:
         """Return ``value`` in every lane of the scope."""
-        if _lanes_of(value) == scope.lanes:
+        if lanes_of(value) == scope.lanes:
             return value
         return self.ops(scope).splat(value)
 
@@ -207,7 +190,7 @@ class KernelEmitter:
                 return ops.apply(function, args[-1].dtype, values)
             case Convert(dtype, arg):
                 value = self.expr(arg, scope)
-                ops = Elementwise(self.builder, _lanes_of(value), self.features)
+                ops = Elementwise(self.builder, lanes_of(value), self.features)
                 return ops.convert(value, arg.dtype, dtype)
             case Philox():
                 values = [self.expr(expr.element, scope), self.expr(expr.state, scope)]
@@ -217,9 +200,9 @@ class KernelEmitter:
 
     def level(self, values: list[ir.Value]) -> tuple[Elementwise, list[ir.Value]]:
         """Bring values to one number of lanes."""
-        lanes = max(map(_lanes_of, values))
+        lanes = max(map(lanes_of, values))
         ops = Elementwise(self.builder, lanes, self.features)
-        return ops, [v if _lanes_of(v) == lanes else ops.splat(v) for v in values]
+        return ops, [v if lanes_of(v) == lanes else ops.splat(v) for v in values]
 
     # -- memory --------------------------------------------------------------------------------
 
@@ -229,20 +212,20 @@ class KernelEmitter:
     def to_register(self, value: ir.Value, dtype: str) -> ir.Value:
         if dtype != "bool":
             return value
-        lanes = _lanes_of(value)
+        lanes = lanes_of(value)
         kind = vector_of(I1, lanes)
         return self.builder.trunc(value, kind)
 
     def to_memory(self, value: ir.Value, dtype: str) -> ir.Value:
         if dtype != "bool":
             return value
-        return self.builder.zext(value, vector_of(MEMORY_TYPES["bool"], _lanes_of(value)))
+        return self.builder.zext(value, vector_of(MEMORY_TYPES["bool"], lanes_of(value)))
 
     def placement(self, offset: Index, scope: Scope) -> tuple[str, ir.Value]:
         """Return how an offset depends on the lane (uniform, contiguous or scattered), and it."""
         if scope.lanes > 1:
             varying = any(
-                _lanes_of(scope.names[name]) > 1 for name in _symbols(offset) if name in scope.names
+                lanes_of(scope.names[name]) > 1 for name in _symbols(offset) if name in scope.names
             )
             assert scope.vector_index is not None
             step = linear_coefficient(offset, scope.vector_index)
@@ -255,7 +238,7 @@ class KernelEmitter:
     def load(self, load: Load, scope: Scope) -> ir.Value:
         kind, offset = self.placement(load.offset, scope)
         guard = None if load.guard is None else self.expr(load.guard, scope)
-        if kind == "uniform" and guard is not None and _lanes_of(guard) > 1:
+        if kind == "uniform" and guard is not None and lanes_of(guard) > 1:
             kind, offset = "scattered", self.full(offset, scope)
         element = MEMORY_TYPES[load.dtype]
         align = ITEM_BYTES[load.dtype]
@@ -345,7 +328,7 @@ class KernelEmitter:
             value = ops.apply("add", dtype, [old, value])
         align = ITEM_BYTES[dtype]
         if kind == "uniform":
-            if _lanes_of(value) > 1:
+            if lanes_of(value) > 1:
                 raise VerificationError(f"lanes race to store to {store.buffer}")
             pointer = self.address(store.buffer, offset, dtype)
             self.builder.store(self.to_memory(value, dtype), pointer, align=align)
@@ -380,7 +363,7 @@ class KernelEmitter:
         condition = self.expr(stmt.condition, scope)
         value = self.expr(stmt.value, scope)
         failed: ir.Value
-        if _lanes_of(condition) == 1 and scope.lanes == 1:
+        if lanes_of(condition) == 1 and scope.lanes == 1:
             failed = self.builder.not_(condition)
             report = value
         else:
@@ -423,7 +406,7 @@ class KernelEmitter:
 
     def counted(self, loop: Loop, scope: Scope, start: ir.Value, stop: ir.Value) -> None:
         """Emit a serial loop, its folds carried in registers of the scope's lanes."""
-        carried = [_Carry(self, fold, scope.lanes) for fold in loop.folds]
+        carried = [Carry(self, fold, scope.lanes) for fold in loop.folds]
         entry = self.builder.block
         for carry in carried:
             carry.start()
@@ -458,7 +441,7 @@ class KernelEmitter:
         start, stop = I64(0), extent
         if loop.shared:
             start, stop = self.share(extent, lanes * SHARED_VECTORS)
-        carried = [_Carry(self, fold, lanes) for fold in loop.folds]
+        carried = [Carry(self, fold, lanes) for fold in loop.folds]
         for carry in carried:
             carry.start()
         known = loop.extent if isinstance(loop.extent, int) else None
@@ -512,14 +495,14 @@ class KernelEmitter:
 
     def reduce_lanes(self, kind: str, value: ir.Value, dtype: str) -> ir.Value:
         """Combine the lanes of a vector in a fixed tree."""
-        lanes = _lanes_of(value)
+        lanes = lanes_of(value)
         b = self.builder
         while lanes > 1:
             half = lanes // 2
             low, high = (self.pick(value, range(s, s + half)) for s in (0, half))
             ops = Elementwise(b, half, self.features)
             value = (
-                ops.apply(_COMBINE[kind], dtype, [low, high])
+                ops.apply(COMBINE[kind], dtype, [low, high])
                 if dtype != "bool"
                 else (
                     ops.apply({"max": "logical_or", "min": "logical_and"}[kind], dtype, [low, high])
@@ -593,7 +576,7 @@ class KernelEmitter:
         return TileStore(pointer, stride)
 
     def epilogue(self, stmt: Contraction, scope: Scope, vector: TileVector) -> None:
-        lanes = _lanes_of(vector.value)
+        lanes = lanes_of(vector.value)
         inner = scope.inner(lanes=lanes, vector_index=stmt.column, mask=vector.mask)
         inner.names[stmt.row] = vector.m
         inner.names[stmt.column] = vector.n
@@ -607,117 +590,6 @@ class KernelEmitter:
         Loop: loop,
         Contraction: contraction,
     }
-
-
-_COMBINE = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
-
-
-class _Carry:
-    """A fold while its loop is emitted: one accumulator, or a best value and its position."""
-
-    def __init__(self, emitter: KernelEmitter, fold: Fold, lanes: int) -> None:
-        self.emitter = emitter
-        self.fold = fold
-        self.lanes = lanes
-        self.positional = fold.kind.startswith("arg")
-        self.dtype = fold.value.dtype
-        self.current: tuple[ir.Value, ...] = ()
-        self.phis: tuple[ir.PhiInstr, ...] = ()
-
-    def ops(self) -> Elementwise:
-        return Elementwise(self.emitter.builder, self.lanes, self.emitter.features)
-
-    def start(self) -> None:
-        ops = self.ops()
-        first = ops.constant(fold_identity(self.fold.kind, self.dtype), self.dtype)
-        self.current = (first,)
-        if self.positional:
-            self.current = (first, ops.constant((1 << 63) - 1, "int64"))
-
-    def enter(self, entry: ir.Block) -> None:
-        phis = []
-        for value in self.current:
-            phi = self.emitter.builder.phi(value.type)
-            phi.add_incoming(value, entry)
-            phis.append(phi)
-        self.phis = self.current = tuple(phis)
-
-    def advance(self, scope: Scope, mask: ir.Value | None) -> None:
-        """Take one more value in; lanes outside ``mask`` keep what they have."""
-        emitter, ops = self.emitter, self.ops()
-        value = emitter.expr(self.fold.value, scope)
-        if _lanes_of(value) != self.lanes:
-            value = ops.splat(value)
-        if self.positional:
-            position = emitter.lane_index(self.fold.position, scope)
-            if _lanes_of(position) != self.lanes:
-                position = ops.splat(position)
-            new = self.better(ops, self.current, (value, position))
-        elif self.dtype == "bool":
-            function = {"max": "logical_or", "min": "logical_and"}[self.fold.kind]
-            new = (ops.apply(function, "bool", [self.current[0], value]),)
-        else:
-            function = _COMBINE[self.fold.kind]
-            new = (ops.apply(function, self.dtype, [self.current[0], value]),)
-        if mask is not None:
-            new = tuple(
-                emitter.builder.select(mask, n, old)
-                for n, old in zip(new, self.current, strict=True)
-            )
-        self.current = new
-
-    def better(
-        self, ops: Elementwise, old: tuple[ir.Value, ...], new: tuple[ir.Value, ...]
-    ) -> tuple[ir.Value, ...]:
-        """The better of two candidates; the earlier position on a tie, and NaN beats all."""
-        b = self.emitter.builder
-        wins = "gt" if self.fold.kind == "argmax" else "lt"
-        dtype = self.dtype
-        ahead = ops.apply(wins, dtype, [new[0], old[0]])
-        level = ops.apply("eq", dtype, [new[0], old[0]])
-        if dtype in FLOATS:
-            new_nan = ops.apply("isnan", dtype, [new[0]])
-            old_nan = ops.apply("isnan", dtype, [old[0]])
-            ahead = b.or_(ahead, b.and_(new_nan, ops.apply("logical_not", "bool", [old_nan])))
-            level = b.or_(level, b.and_(new_nan, old_nan))
-        earlier = ops.apply("lt", "int64", [new[1], old[1]])
-        take = b.or_(ahead, b.and_(level, earlier))
-        return tuple(b.select(take, n, o) for n, o in zip(new, old, strict=True))
-
-    def close(self, block: ir.Block) -> None:
-        for phi, value in zip(self.phis, self.current, strict=True):
-            phi.add_incoming(value, block)
-        self.current = self.phis
-
-    def merge(self, old: tuple[ir.Value, ...], before: ir.Block, after: ir.Block) -> None:
-        merged = []
-        for kept, new in zip(old, self.current, strict=True):
-            phi = self.emitter.builder.phi(new.type)
-            phi.add_incoming(kept, before)
-            phi.add_incoming(new, after)
-            merged.append(phi)
-        self.current = tuple(merged)
-
-    def result(self) -> ir.Value:
-        return self.current[-1]
-
-    def across_lanes(self) -> ir.Value:
-        emitter = self.emitter
-        if not self.positional:
-            return emitter.reduce_lanes(self.fold.kind, self.current[0], self.dtype)
-        pair, lanes = self.current, self.lanes
-        while lanes > 1:
-            half = lanes // 2
-            ops = Elementwise(emitter.builder, half, emitter.features)
-            low = tuple(emitter.pick(v, range(half)) for v in pair)
-            high = tuple(emitter.pick(v, range(half, lanes)) for v in pair)
-            pair = self.better(ops, low, high)
-            lanes = half
-        return pair[1]
-
-
-def _lanes_of(value: ir.Value) -> int:
-    return value.type.count if isinstance(value.type, ir.VectorType) else 1
 
 
 def _symbols(index: Index) -> frozenset[str]:
