@@ -73,6 +73,8 @@ def _emit_worker(module: ir.Module) -> None:
     word = b.gep(words, [b.mul(tid, I64(WORD_STRIDE))], source_etype=I64)
     wait, look, work = (function.append_basic_block(n) for n in ("wait", "look", "work"))
     relax, park, out = (function.append_basic_block(n) for n in ("relax", "park", "out"))
+    # woken without a job (a wake-up meant for an earlier one): it waits again, and may park again
+    b.cmpxchg(word, I64(PARKED), I64(WAITING), "acq_rel", "acquire")
     b.branch(wait)
     b.position_at_end(wait)
     b.branch(look)
