@@ -382,7 +382,11 @@ class _KernelRun:
             self.index(i, scope) for i in (operand.offset, operand.row, operand.column)
         )
         offset = start + np.arange(rows)[:, None] * down + np.arange(columns) * right
-        return self.buffers[operand.buffer].read(*self.touched(offset, scope))
+        values = self.buffers[operand.buffer].read(*self.touched(offset, scope))
+        for function, number in operand.prologue:
+            second = () if number is None else (np.asarray(number.value, values.dtype),)
+            values = NUMPY_FUNCTIONS[function](values, *second)
+        return values
 
 
 def _buffers_read(stmt: Stmt) -> Iterator[str]:

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from llvmlite import ir
 
 from ..ir.types import FLOATS, ITEM_BYTES
-from ..loops.ir import Fold
+from ..loops.ir import Expr, Fold, Index
 from .elementwise import Elementwise
+from .llvm_lanes import LaneFeatures
 
-if TYPE_CHECKING:
-    from .statements import KernelEmitter, Scope
+
+class BodyEmitter(Protocol):
+    """What a fold needs of whatever emits the body of its loop; a scope is that emitter's own."""
+
+    builder: ir.IRBuilder
+    features: LaneFeatures
+
+    def expr(self, expr: Expr, scope: Any) -> ir.Value:
+        """Emit an expression."""
+        ...
+
+    def lane_index(self, index: Index, scope: Any) -> ir.Value:
+        """Emit an index for every lane."""
+        ...
+
+    def reduce_lanes(self, kind: str, value: ir.Value, dtype: str) -> ir.Value:
+        """Combine the lanes of a vector in a fixed tree."""
+        ...
+
+    def pick(self, value: ir.Value, lanes: range) -> ir.Value:
+        """Return some lanes of a vector."""
+        ...
 
 
 def lanes_of(value: ir.Value) -> int:
@@ -42,7 +63,7 @@ COMBINE = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
 class Carry:
     """A fold while its loop is emitted: one accumulator, or a best value and its position."""
 
-    def __init__(self, emitter: KernelEmitter, fold: Fold, lanes: int) -> None:
+    def __init__(self, emitter: BodyEmitter, fold: Fold, lanes: int) -> None:
         self.emitter = emitter
         self.fold = fold
         self.lanes = lanes
@@ -69,7 +90,7 @@ class Carry:
             phis.append(phi)
         self.phis = self.current = tuple(phis)
 
-    def advance(self, scope: Scope, mask: ir.Value | None) -> None:
+    def advance(self, scope: Any, mask: ir.Value | None) -> None:
         """Take one more value in; lanes outside ``mask`` keep what they have."""
         emitter, ops = self.emitter, self.ops()
         value = emitter.expr(self.fold.value, scope)

@@ -538,6 +538,8 @@ class KernelEmitter:
             size(stmt.left.column),
             size(stmt.right.row),
             size(stmt.right.column),
+            self.prologue(stmt.left, stmt.dtype),
+            self.prologue(stmt.right, stmt.dtype),
         )
 
         def finish(builder: ir.IRBuilder, tile: Tile) -> None:
@@ -559,6 +561,22 @@ class KernelEmitter:
             nthreads=self.builder.trunc(nthreads, I32),
             scratch=self.scratch,
         )
+
+    def prologue(
+        self, operand: Operand, dtype: str
+    ) -> Callable[[ir.IRBuilder, ir.Value], ir.Value] | None:
+        """Return what emits the functions applied to an operand while it is packed, if any."""
+        if not operand.prologue:
+            return None
+
+        def emit(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+            ops = Elementwise(builder, lanes_of(value), self.features)
+            for function, number in operand.prologue:
+                second = [] if number is None else [ops.constant(number.value, dtype)]
+                value = ops.apply(function, dtype, [value, *second])
+            return value
+
+        return emit
 
     def plain_store(self, stmt: Contraction, scope: Scope) -> TileStore | None:
         """Return where the tile kernels can write their sums themselves, with no epilogue."""

@@ -148,12 +148,17 @@ class Loop(Stmt):
 
 @dataclass(frozen=True)
 class Operand:
-    """A matrix in memory: element ``(r, c)`` of ``buffer`` is at ``offset + r*row + c*column``."""
+    """A matrix in memory: element ``(r, c)`` of ``buffer`` is at ``offset + r*row + c*column``.
+
+    ``prologue`` are elementary functions applied to each element, in order; one of two arguments
+    comes with the second.
+    """
 
     buffer: str
     offset: Index
     row: Index
     column: Index
+    prologue: tuple[tuple[str, Literal | None], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from ..ir import ops
 from ..ir.affine import offset_of, split_linear
 from ..ir.dims import SymbolicDim, product, symbols
 from ..ir.graph import Node
+from ..ir.prologue import prologue_step
 from ..ir.scalars import COSTLY
 from ..ir.types import ITEM_BYTES
 from ..schedule.plan import BufferPlan, KernelGroup, Schedule, ScheduledGroup
@@ -299,7 +300,22 @@ class _GroupLowering:
         pull = Pull(self, {})
         load = pull.compute_memory(node, tuple(index))
         (row_stride, column_stride), rest = split_linear(load.offset, (row, column))
-        return Operand(load.buffer, rest, row_stride, column_stride)
+        return Operand(load.buffer, rest, row_stride, column_stride, self.prologue(node))
+
+    def prologue(self, node: Node) -> tuple[tuple[str, Literal | None], ...]:
+        """Return the functions that stand between an operand and memory, the first one first."""
+        steps: list[tuple[str, Literal | None]] = []
+        while node not in self.home:
+            step = prologue_step(node)
+            if step is not None:
+                node, function, number = step
+                second = None if number is None else Literal(node.dtype, number)
+                steps.append((function, second))
+            elif node.inputs:
+                node = node.inputs[0]
+            else:
+                break
+        return tuple(reversed(steps))
 
     def lower_scatter(self, anchor: Node) -> tuple[Stmt, ...]:
         op = anchor.op

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from ..errors import GraphError, SourceLine
@@ -245,6 +246,11 @@ class _Line:
 
     def operand(self) -> Operand:
         buffer = self.name()
+        if self.accept("("):
+            inner = self.operand()
+            number = self.literal() if self.accept(",") else None
+            self.expect(")")
+            return replace(inner, prologue=(*inner.prologue, (buffer, number)))
         self.expect("[")
         offset = self.index()
         self.expect(";")

@@ -14,6 +14,7 @@ from ..ir import ops
 from ..ir.affine import offset_of, pointwise_index
 from ..ir.dims import SymbolicDim
 from ..ir.graph import Node, scalar_value
+from ..ir.prologue import prologue_step
 from ..schedule.plan import KernelGroup, Schedule
 from .ir import (
     Apply,
@@ -170,9 +171,13 @@ class Pull:
         return self.apply(node, index, guard)
 
     def compute_memory(self, node: Node, index: tuple[Index, ...]) -> Load:
-        """Return the load of ``node`` at ``index``; only views stand between it and memory."""
+        """Return the load of ``node`` at ``index``, past the views and prologue steps before it."""
         home = self.lowering.home
         while node not in home:
+            step = prologue_step(node)
+            if step is not None:
+                node = step[0]
+                continue
             index = tuple(0 if dim == 1 else i for i, dim in zip(index, node.shape, strict=True))
             (x,) = node.inputs
             match node.op:

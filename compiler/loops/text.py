@@ -118,7 +118,11 @@ def _format_fold(fold: Fold) -> str:
 
 def _format_operand(operand: Operand) -> str:
     indices = map(format_index, (operand.offset, operand.row, operand.column))
-    return f"{format_name(operand.buffer)}[{'; '.join(indices)}]"
+    text = f"{format_name(operand.buffer)}[{'; '.join(indices)}]"
+    for function, number in operand.prologue:
+        second = "" if number is None else f", {format_expr(number)}"
+        text = f"{function}({text}{second})"
+    return text
 
 
 def format_statement(stmt: Stmt) -> str:

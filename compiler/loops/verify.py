@@ -14,6 +14,7 @@ from ..errors import VerificationError
 from ..ir import ops
 from ..ir.dims import symbols
 from ..ir.infer import infer_type
+from ..ir.scalars import SCALAR_FUNCTIONS
 from ..ir.types import FLOATS, INTEGERS, ITEM_BYTES, TensorType
 from .ir import (
     Apply,
@@ -297,6 +298,12 @@ class _KernelRules:
             raise self.fail(f"operand {operand.buffer} is overwritten while it is read")
         for index in (operand.offset, operand.row, operand.column):
             self.index(index, scope)
+        for function, number in operand.prologue:
+            row = SCALAR_FUNCTIONS.get(function)
+            if row is None or row.arity != (1 if number is None else 2):
+                raise self.fail(f"{function} is no prologue of {operand.buffer}")
+            if number is not None and number.dtype != stmt.dtype:
+                raise self.fail(f"{function} of {stmt.dtype} takes a {number.dtype}")
 
     # -- expressions ---------------------------------------------------------------------------
 

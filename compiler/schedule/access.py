@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ..ir import ops
 from ..ir.graph import Node, Program
+from ..ir.prologue import prologue_base
 from ..ir.scalars import COSTLY
 
 #: Axis of a source -> axis of the reader, None where the source's axis has size 1.
@@ -116,13 +117,23 @@ class Access:
             for n in self.nodes
             if isinstance(n.op, (ops.Contract, ops.ScatterAdd, ops.Gather)) or is_alias(n)
         ]
-        sources = {source for node in readers for source in memory_reads(node)}
+        sources = {
+            source
+            for node in readers
+            for source in memory_reads(node)
+            if not (isinstance(node.op, ops.Contract) and self._is_prologue(source))
+        }
         sources |= {strip_aliases(root) for root in self.roots}
         return frozenset(
             node
             for node in sources
             if node in self.free or (isinstance(node.op, POINTWISE_VIEWS) and not is_alias(node))
         )
+
+    def _is_prologue(self, source: Node) -> bool:
+        """Whether a contraction can compute this free operand while packing it from a leaf."""
+        base = prologue_base(source)
+        return base is not source and source in self.free and isinstance(base.op, LEAVES)
 
     def is_computed(self, node: Node) -> bool:
         """Whether a kernel computes the node (it is no leaf, view or free node)."""

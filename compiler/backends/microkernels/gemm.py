@@ -18,6 +18,7 @@ The blocking follows Goto and van de Geijn, "Anatomy of High-Performance Matrix 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -45,6 +46,10 @@ _PARTIAL_TILES = 16
 _PARTIAL_PANELS = 8
 
 
+#: Emits a function of one vector of an operand's elements.
+Prologue = Callable[[ir.IRBuilder, ir.Value], ir.Value]
+
+
 @dataclass(frozen=True)
 class Gemm:
     """The operands of ``C[m, n] = sum_k A[m, k] * B[k, n]``.
@@ -57,6 +62,8 @@ class Gemm:
     a_m, a_k, b_k, b_n : element strides, ints or i64 values. What is fast: ``a_k == 1`` or
         ``a_m == 1``, ``b_n == 1`` or ``b_k == 1``, as ints. Anything else is packed one element
         at a time.
+    map_a, map_b : what to apply to the operand's elements: emits a function of a vector. An
+        operand with one is packed, and mapped in the packed panel.
     """
 
     dtype: str
@@ -69,6 +76,8 @@ class Gemm:
     a_k: Index
     b_k: Index
     b_n: Index
+    map_a: Prologue | None = None
+    map_b: Prologue | None = None
 
 
 def emit_gemm(
@@ -373,6 +382,8 @@ class _GemmEmitter:
     def _choose_a_walk(self) -> tuple[Flag, bool]:
         """Decide whether A is read in place, and whether it then lies by rows."""
         p, math = self.problem, self.math
+        if p.map_a is not None:
+            return False, False
         few = math.less(self.panels, _PACK_A_PANELS)
         if _is_one(p.a_k) and not _is_one(p.a_m):
             return few, True
@@ -409,6 +420,7 @@ class _GemmEmitter:
                     (p.a_m, p.a_k),
                     rows,
                     k_block.depth,
+                    p.map_a,
                 )
 
     def _a_tile(self, k_block: _KBlock, m0: Index, tile: Index) -> tuple[ir.Value, Index]:
@@ -442,7 +454,7 @@ class _GemmEmitter:
         source = _source(p.b_n, p.b_k)
         width = math.select(narrow, spec.lanes, spec.columns)
         in_place: Flag = False
-        if source == "copy":
+        if source == "copy" and p.map_b is None:
             in_place = math.less(block.tiles, _PACK_B_TILES)
             if not self.target.has_masked_memory:
                 in_place = math.both(in_place, math.equal(columns, width))
@@ -461,6 +473,7 @@ class _GemmEmitter:
                                 (p.b_n, p.b_k),
                                 columns,
                                 k_block.depth,
+                                p.map_b,
                             )
         return (
             math.select_pointer(in_place, original, self.b_buffer),
@@ -517,12 +530,21 @@ class _GemmEmitter:
         strides: tuple[Index, Index],
         valid: Index,
         depth: Index,
+        prologue: Prologue | None,
     ) -> None:
         math = self.math
         function = declare_kernel(self.builder.module, self.target, self.problem.dtype, kernel)
         needed = {"copy": strides[1:], "transpose": strides[:1], "strided": strides}
         numbers = [*needed[kernel.source], valid, depth]
         self.builder.call(function, [panel, source, *map(math.value, numbers)])
+        if prologue is None:
+            return
+        spec, b = self.spec, self.builder
+        size = math.multiply(depth, kernel.vectors * spec.lanes)
+        with counted_loop(b, 0, size, spec.lanes, name="prologue") as place:
+            at = self._at(panel, place)
+            value = b.load(at, align=spec.element_bytes, typ=spec.vector)
+            b.store(prologue(b, value), at, align=spec.element_bytes)
 
     def _kernel(self, rows: Index, narrow: Flag) -> ir.Value:
         """Return the kernel for a tile of ``rows`` rows: a look-up in a table of addresses."""
