@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+CHECKS = frozenset({"nan", "bounds"})
 BACKENDS = ("native", "numpy")
 #: The debug level from which kernels are timed.
 PROFILE_LEVEL = 2
@@ -49,6 +50,12 @@ class CompileOptions:
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise ValueError(f"backend {self.backend!r} is not one of {', '.join(BACKENDS)}")
+        unknown = sorted(self.checks - CHECKS)
+        if unknown:
+            known = ", ".join(sorted(CHECKS))
+            raise ValueError(f"no check is called {unknown[0]!r}; known: {known}")
+        if self.checks and self.backend != "native":
+            raise ValueError(f"checks are for backend='native', not {self.backend!r}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {self.threads}")
 

@@ -279,3 +279,17 @@ def test_losses_on_the_same_labels_keep_their_own_requirements(backend):
     for train, label in ((strict, -100), (lenient, -7), (other, -100)):
         with pytest.raises(IndexRangeError, match=f"label {label}"):
             train.step(x=X, y=[0, label, 2])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"checks": frozenset({"foo"})}, "no check is called 'foo'; known: bounds, nan"),
+        ({"checks": frozenset({"nan"}), "backend": "numpy"}, "checks are for backend='native'"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"backend": "gpu"}, "backend 'gpu' is not one of"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        cr.compile(cr.input("x", (3,)) + 1, **options)
