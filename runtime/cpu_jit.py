@@ -98,13 +98,6 @@ def llvm_version() -> str:
     return ".".join(map(str, llvm.llvm_version_info))
 
 
-def compile_object(
-    source: ModuleSource, machine: Machine, options: CompileOptions, write: Write | None = None
-) -> bytes:
-    """Compile one module to an object file; ``write`` keeps its LLVM IR and assembly."""
-    return compile_text(source.emit(), source, machine, options, write)
-
-
 def compile_text(
     text: str,
     source: ModuleSource,

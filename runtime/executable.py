@@ -16,6 +16,7 @@ from ..compiler.errors import CheckFailed, IndexRangeError, InputError, locate
 from ..compiler.ir import ops
 from ..compiler.ir.dims import evaluate
 from ..compiler.ir.graph import Node
+from ..compiler.loops.ir import NAN_FOUND, OUT_OF_BOUNDS
 from .binding import InputBinder
 from .buffer import ResultArray, aligned_bytes, data_address, place_slots
 from .cpu_jit import LoadedCode
@@ -28,8 +29,6 @@ from .threads import available_threads, shared_pool
 LAUNCH_WORK, BARRIER_WORK = 150_000, 50_000
 #: Threads must bring the estimate down to this part of one thread's.
 PAYS = 0.8
-#: How the messages of checked builds (``CHAINRULE_CHECK``) begin.
-CHECKED = ("not a number:", "out of bounds:")
 #: Outputs of at least this many bytes are aligned, and given out again once nobody holds them.
 LARGE_OUTPUT = 1 << 16
 #: Combinations of sizes that are remembered, each with its arena.
@@ -91,7 +90,6 @@ class NativeExecutable:
             position[artifact.homes[node]] if node in artifact.homes else unused for node in inputs
         )
         self._symbols = artifact.loops.symbols
-        self._order = tuple(self.binder.symbols.index(name) for name in self._symbols)
         self._constants = {
             position[s.name]: np.ascontiguousarray(s.value.array)
             for s in storage.values()
@@ -264,5 +262,7 @@ class NativeExecutable:
         check_requirements(
             self.artifact.program, named, dict(zip(self.binder.symbols, sizes, strict=True))
         )
-        error = CheckFailed if site.message.startswith(CHECKED) else IndexRangeError
+        error = (
+            CheckFailed if site.message.startswith((NAN_FOUND, OUT_OF_BOUNDS)) else IndexRangeError
+        )
         raise error(locate(site.message.format(value=value), site.source))

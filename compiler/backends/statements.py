@@ -30,6 +30,7 @@ from ..loops.ir import (
     Stmt,
     Store,
     Var,
+    is_shared,
 )
 from .elementwise import I1, I32, I64, MEMORY_TYPES, Elementwise, vector_of
 from .folds import COMBINE, Carry, lanes_of
@@ -103,7 +104,7 @@ class KernelEmitter:
             ">=", self.index(self.kernel.work, scope), I64(SERIAL_WORK)
         )
         self.nthreads = self.builder.select(enough, self.nthreads, I64(1))
-        if _is_shared(self.kernel.body):
+        if is_shared(self.kernel):
             mine = self.builder.icmp_signed("<", self.tid, self.nthreads)
         else:
             mine = self.builder.icmp_signed("==", self.tid, I64(0))
@@ -612,13 +613,6 @@ class KernelEmitter:
 
 def _symbols(index: Index) -> frozenset[str]:
     return frozenset() if isinstance(index, int) else symbols(index)
-
-
-def _is_shared(body: tuple[Stmt, ...]) -> bool:
-    """Whether threads have parts of the body to do (else one thread does it all)."""
-    return any(
-        isinstance(stmt, Contraction) or (isinstance(stmt, Loop) and stmt.shared) for stmt in body
-    )
 
 
 def _is_pointer(kind: ir.Type) -> bool:

@@ -203,6 +203,10 @@ class Kernel:
     label: str = ""
 
 
+#: How the messages of the checks that a checked build adds begin.
+NAN_FOUND, OUT_OF_BOUNDS = "not a number:", "out of bounds:"
+
+
 @dataclass(frozen=True)
 class CheckSite:
     """What a failed `Check` tells the user."""
@@ -244,6 +248,14 @@ class LoopProgram:
     storage: tuple[Storage, ...]
     symbols: tuple[str, ...]
     sites: tuple[CheckSite, ...] = ()
+
+
+def is_shared(kernel: Kernel) -> bool:
+    """Whether threads have parts of the kernel to do; else one thread does it all."""
+    return any(
+        isinstance(stmt, Contraction) or (isinstance(stmt, Loop) and stmt.shared)
+        for stmt in kernel.body
+    )
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:

@@ -13,7 +13,6 @@ from ..ir import ops
 from ..ir.affine import offset_of, split_linear
 from ..ir.dims import SymbolicDim, product, symbols
 from ..ir.graph import Node
-from ..ir.prologue import prologue_step
 from ..ir.scalars import COSTLY
 from ..ir.types import ITEM_BYTES
 from ..schedule.plan import BufferPlan, KernelGroup, Schedule, ScheduledGroup
@@ -175,9 +174,8 @@ class _GroupLowering:
             if late:
                 full_stores[last].append((node, late))
         if not group.inner:
-            inner = outer
-            self.store_values(inner, [s for stores in full_stores for s in stores])
-            return arrange_loops(group, tuple(outer.body), self.step.group.domain)
+            self.store_values(outer, [s for stores in full_stores for s in stores])
+            return arrange_loops(group, tuple(outer.body), group.domain)
         kept = self.keep_costly(level, loops, full_stores)
         for number in range(last + 1):
             if not loops[number] and not full_stores[number] and not kept.get(number):
@@ -298,24 +296,9 @@ class _GroupLowering:
     def operand(self, node: Node, index: list[Index], row: str, column: str) -> Operand:
         """Return where a contraction's operand lies in memory."""
         pull = Pull(self, {})
-        load = pull.compute_memory(node, tuple(index))
+        load, prologue = pull.compute_memory(node, tuple(index))
         (row_stride, column_stride), rest = split_linear(load.offset, (row, column))
-        return Operand(load.buffer, rest, row_stride, column_stride, self.prologue(node))
-
-    def prologue(self, node: Node) -> tuple[tuple[str, Literal | None], ...]:
-        """Return the functions that stand between an operand and memory, the first one first."""
-        steps: list[tuple[str, Literal | None]] = []
-        while node not in self.home:
-            step = prologue_step(node)
-            if step is not None:
-                node, function, number = step
-                second = None if number is None else Literal(node.dtype, number)
-                steps.append((function, second))
-            elif node.inputs:
-                node = node.inputs[0]
-            else:
-                break
-        return tuple(reversed(steps))
+        return Operand(load.buffer, rest, row_stride, column_stride, prologue)
 
     def lower_scatter(self, anchor: Node) -> tuple[Stmt, ...]:
         op = anchor.op

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..analysis.scheduling import critical_path, generation_width
 from ..artifact import Parallelism
 from ..ir.dims import SymbolicDim, evaluate
-from .ir import Contraction, Kernel, Loop, LoopProgram
+from .ir import Kernel, LoopProgram, is_shared
 
 #: Sizes that stand for symbols where kernels are only compared with each other.
 NOMINAL_SIZE = 64
@@ -33,14 +33,6 @@ def plan_parallelism(program: LoopProgram) -> Parallelism:
         barriers=sum(step.barrier for step in program.steps),
         width=generation_width(numbers, edges),
         critical_share=path / total if total else 1.0,
-    )
-
-
-def is_shared(kernel: Kernel) -> bool:
-    """Whether threads have parts of the kernel to do; else one thread does it all."""
-    return any(
-        isinstance(stmt, Contraction) or (isinstance(stmt, Loop) and stmt.shared)
-        for stmt in kernel.body
     )
 
 

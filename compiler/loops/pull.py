@@ -15,8 +15,11 @@ from ..ir.affine import offset_of, pointwise_index
 from ..ir.dims import SymbolicDim
 from ..ir.graph import Node, scalar_value
 from ..ir.prologue import prologue_step
+from ..ir.views import is_trivial_reshape, through_view
 from ..schedule.plan import KernelGroup, Schedule
 from .ir import (
+    NAN_FOUND,
+    OUT_OF_BOUNDS,
     Apply,
     Check,
     CheckSite,
@@ -31,9 +34,6 @@ from .ir import (
     Stmt,
     Var,
 )
-
-#: How the messages of checked builds begin.
-NAN_FOUND, OUT_OF_BOUNDS = "not a number:", "out of bounds:"
 
 
 @dataclass
@@ -170,39 +170,33 @@ class Pull:
             return self.load(lowering.home[node], node, index, guard)
         return self.apply(node, index, guard)
 
-    def compute_memory(self, node: Node, index: tuple[Index, ...]) -> Load:
-        """Return the load of ``node`` at ``index``, past the views and prologue steps before it."""
+    def compute_memory(
+        self, node: Node, index: tuple[Index, ...]
+    ) -> tuple[Load, tuple[tuple[str, Literal | None], ...]]:
+        """Return the load behind ``node`` at ``index``, and the prologue steps after it, in order.
+
+        Only pointwise views and prologue steps stand between ``node`` and memory.
+        """
         home = self.lowering.home
+        steps: list[tuple[str, Literal | None]] = []
         while node not in home:
+            index = tuple(0 if dim == 1 else i for i, dim in zip(index, node.shape, strict=True))
             step = prologue_step(node)
             if step is not None:
-                node = step[0]
-                continue
-            index = tuple(0 if dim == 1 else i for i, dim in zip(index, node.shape, strict=True))
-            (x,) = node.inputs
-            match node.op:
-                case ops.Broadcast():
-                    index = pointwise_index(x.shape, index)
-                case ops.Transpose(permutation):
-                    moved: list[Index] = [0] * len(index)
-                    for axis, origin in enumerate(permutation):
-                        moved[origin] = index[axis]
-                    index = tuple(moved)
-                case ops.Reshape() if [d for d in node.shape if d != 1] == [
-                    d for d in x.shape if d != 1
-                ]:
-                    wide = iter([i for i, dim in zip(index, node.shape, strict=True) if dim != 1])
-                    index = tuple(0 if dim == 1 else next(wide) for dim in x.shape)
-                case ops.Reshape():
-                    load = self.reshape(node, index, None)
-                    assert isinstance(load, Load)
-                    return load
-                case _:
-                    raise VerificationError(f"{node!r} is needed in memory and is not there")
-            node = x
-        load = self.load(home[node], node, index, None)
-        assert isinstance(load, Load)
-        return load
+                x, function, number = step
+                second = None if number is None else Literal(node.dtype, number)
+                steps.insert(0, (function, second))
+                node = x
+            elif isinstance(node.op, ops.Reshape) and not is_trivial_reshape(node):
+                load = self.reshape(node, index, None)
+                assert isinstance(load, Load)
+                return load, tuple(steps)
+            elif isinstance(node.op, (ops.Broadcast, ops.Transpose, ops.Reshape)):
+                index = through_view(node, index, 0)
+                (node,) = node.inputs
+            else:
+                raise VerificationError(f"{node!r} is needed in memory and is not there")
+        return self.load(home[node], node, index, None), tuple(steps)
 
     def load(self, buffer: str, node: Node, index: tuple[Index, ...], guard: Expr | None) -> Load:
         self.lowering.read(buffer, node.dtype)
@@ -245,15 +239,8 @@ class Pull:
                 return self.guarded(
                     self.bind(Philox("uint32", op.word, op.stream, element, state)), guard
                 )
-            case ops.Broadcast():
-                (x,) = node.inputs
-                return self.value(x, pointwise_index(x.shape, index), guard)
-            case ops.Transpose(permutation):
-                (x,) = node.inputs
-                moved: list[Index] = [0] * len(index)
-                for axis, origin in enumerate(permutation):
-                    moved[origin] = index[axis]
-                return self.value(x, tuple(moved), guard)
+            case ops.Broadcast() | ops.Transpose():
+                return self.value(node.inputs[0], through_view(node, index, 0), guard)
             case ops.Reshape():
                 return self.reshape(node, index, guard)
             case ops.Slice():
@@ -284,13 +271,9 @@ class Pull:
         raise VerificationError(f"{node!r} cannot be read element by element")
 
     def reshape(self, node: Node, index: tuple[Index, ...], guard: Expr | None) -> Expr:
-        (x,) = node.inputs
-        kept = [dim for dim in node.shape if dim != 1]
-        if kept == [dim for dim in x.shape if dim != 1]:
-            wide = iter([i for i, dim in zip(index, node.shape, strict=True) if dim != 1])
-            moved = tuple(0 if dim == 1 else next(wide) for dim in x.shape)
-            return self.value(x, moved, guard)
-        source = x
+        (source,) = node.inputs
+        if is_trivial_reshape(node):
+            return self.value(source, through_view(node, index, 0), guard)
         while isinstance(source.op, ops.Reshape) and source not in self.lowering.home:
             source = source.inputs[0]
         number = scalar_value(source)

@@ -11,6 +11,7 @@ from ..ir import ops
 from ..ir.graph import Node, Program
 from ..ir.prologue import prologue_base
 from ..ir.scalars import COSTLY
+from ..ir.views import is_trivial_reshape, through_view
 
 #: Axis of a source -> axis of the reader, None where the source's axis has size 1.
 AxisMap = tuple[int | None, ...]
@@ -21,12 +22,6 @@ FREE = (ops.Extent, ops.Iota, ops.RandomBits, ops.Slice, ops.Pad, ops.Flip, ops.
 #: A function of leaves with more operations than this gets a kernel of its own.
 FREE_LIMIT = 8
 POINTWISE_VIEWS = (ops.Broadcast, ops.Transpose, ops.Reshape)
-
-
-def is_trivial_reshape(node: Node) -> bool:
-    """Whether a reshape only adds or drops axes of size 1."""
-    kept = [dim for dim in node.shape if dim != 1]
-    return kept == [dim for dim in node.inputs[0].shape if dim != 1]
 
 
 def is_alias(node: Node) -> bool:
@@ -50,32 +45,13 @@ def aligned_axes(source: Node, reader_rank: int) -> AxisMap:
     return tuple(None if dim == 1 else axis + shift for axis, dim in enumerate(source.shape))
 
 
-def step_view(view: Node, axes: AxisMap) -> AxisMap:
-    """Return the axis map of a pointwise view's input, given that of the view."""
-    source = view.inputs[0]
-    match view.op:
-        case ops.Broadcast():
-            shift = view.type.rank - source.type.rank
-            return tuple(
-                None if dim == 1 else axes[axis + shift] for axis, dim in enumerate(source.shape)
-            )
-        case ops.Transpose(permutation):
-            result: list[int | None] = [None] * source.type.rank
-            for axis, origin in enumerate(permutation):
-                result[origin] = axes[axis]
-            return tuple(result)
-        case _:
-            kept = iter([axes[axis] for axis, dim in enumerate(view.shape) if dim != 1])
-            return tuple(None if dim == 1 else next(kept) for dim in source.shape)
-
-
 def peel(node: Node, axes: AxisMap, stored: frozenset[Node] = frozenset()) -> tuple[Node, AxisMap]:
     """Follow pointwise views from ``node`` to their source; return it and its axis map.
 
     A view that is ``stored`` in memory is a source itself.
     """
     while isinstance(node.op, POINTWISE_VIEWS) and not is_alias(node) and node not in stored:
-        axes = step_view(node, axes)
+        axes = through_view(node, axes, None)
         node = node.inputs[0]
     return node, axes
 
@@ -201,7 +177,7 @@ def direct_reads(node: Node, stored: frozenset[Node] = frozenset()) -> list[tupl
         (x,) = node.inputs
         return [peel(x, identity_axes(x), stored)]
     if isinstance(node.op, POINTWISE_VIEWS) and not is_alias(node):
-        return [peel(node.inputs[0], step_view(node, identity_axes(node)), stored)]
+        return [peel(node.inputs[0], through_view(node, identity_axes(node), None), stored)]
     return []
 
 
