@@ -16,6 +16,7 @@ from llvmlite import ir
 
 from ..artifact import Machine, ModuleSource
 from ..loops.ir import Contraction, Kernel, LoopProgram, walk
+from ..loops.sharing import share_kernels
 from .elementwise import I32, I64
 from .llvm_lanes import LaneFeatures
 from .microkernels import declared_kernels, emit_kernel_family
@@ -106,8 +107,14 @@ class _ModuleEmitter:
         module.triple = self.machine.triple
         target = vector_target(self.machine.isa)
         features = LaneFeatures.parse(self.machine.features, self.machine.triple)
-        kernels = {
+        shared = share_kernels(self.program)
+        functions = {
             kernel.name: self.kernel(module, kernel, target, features)
+            for kernel in self.program.kernels
+            if shared[kernel.name] is kernel
+        }
+        kernels = {
+            kernel.name: (kernel, functions[shared[kernel.name].name])
             for kernel in self.program.kernels
         }
         self.entry(module, kernels)
@@ -115,7 +122,7 @@ class _ModuleEmitter:
 
     def kernel(
         self, module: ir.Module, kernel: Kernel, target: VectorTarget, features: LaneFeatures
-    ) -> tuple[Kernel, ir.Function]:
+    ) -> ir.Function:
         count, symbols = len(kernel.buffers), len(self.program.symbols)
         arguments = [POINTER] * count + [I64] * (symbols + 2) + [POINTER, POINTER]
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), kernel.name)
@@ -137,7 +144,7 @@ class _ModuleEmitter:
         if emitter.scratch_bytes > _CONTRACTION_SCRATCH:
             raise AssertionError(f"{kernel.name} needs {emitter.scratch_bytes} bytes of scratch")
         builder.ret_void()
-        return kernel, function
+        return function
 
     def entry(self, module: ir.Module, kernels: dict[str, tuple[Kernel, ir.Function]]) -> None:
         barrier = emit_barrier(module)
