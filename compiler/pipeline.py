@@ -17,6 +17,7 @@ from .ir.verify import verify_program
 from .loops.lower import lower_schedule
 from .loops.memory import plan_memory
 from .loops.parallelism import plan_parallelism
+from .loops.sharing import share_kernels
 from .loops.text import format_loop_program
 from .loops.verify import verify_loops
 from .options import CompileOptions
@@ -53,8 +54,9 @@ def compile_native(
         level=4,
     )
     arena = run.run("plan_memory", plan_memory, loops, text=format_slots)
+    shared = run.run("share", share_kernels, loops)
     modules, table, scratch = run.run(
-        "emit", emit_native, loops, format_loop_program(loops), machine, options.profile
+        "emit", emit_native, loops, format_loop_program(loops), shared, machine, options.profile
     )
     if options.debug >= 1:
         for name, seconds in run.seconds.items():

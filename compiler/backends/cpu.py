@@ -9,6 +9,7 @@ asks for.  ``status`` is checked after each barrier; whoever calls waits for the
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache, cached_property, partial
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from llvmlite import ir
 
 from ..artifact import Machine, ModuleSource
 from ..loops.ir import Contraction, Kernel, LoopProgram, walk
-from ..loops.sharing import share_kernels
 from .elementwise import I32, I64
 from .llvm_lanes import LaneFeatures
 from .microkernels import declared_kernels, emit_kernel_family
@@ -45,14 +45,19 @@ def source_fingerprint() -> str:
 
 
 def emit_native(
-    program: LoopProgram, text: str, machine: Machine, profile: bool = False
+    program: LoopProgram,
+    text: str,
+    shared: Mapping[str, Kernel],
+    machine: Machine,
+    profile: bool = False,
 ) -> tuple[tuple[ModuleSource, ...], tuple[str, ...], int]:
     """Return the modules of ``program``, its pointer table, and each thread's scratch in bytes.
 
     ``text`` is the program as text: with the machine it tells whether an object can be reused.
+    ``shared`` names for each kernel the one whose code it uses.
     With ``profile`` thread 0 adds the cycles of step ``i`` to ``status[PROFILE_START + i]``.
     """
-    emitter = _ModuleEmitter(program, machine, profile)
+    emitter = _ModuleEmitter(program, shared, machine, profile)
     base = f"{machine.triple} {machine.cpu} {machine.features} {machine.isa} {source_fingerprint()}"
     key = hashlib.blake2b(f"{base} {profile}\n{text}".encode(), digest_size=20).hexdigest()
     main = ModuleSource("program", key, emitter.text)
@@ -78,8 +83,15 @@ _CONTRACTION_SCRATCH = 4 << 20
 class _ModuleEmitter:
     """Emits one module; done at most once, and only where the object cache has none."""
 
-    def __init__(self, program: LoopProgram, machine: Machine, profile: bool) -> None:
+    def __init__(
+        self,
+        program: LoopProgram,
+        shared: Mapping[str, Kernel],
+        machine: Machine,
+        profile: bool,
+    ) -> None:
         self.program = program
+        self.shared = shared
         self.profile = profile
         self.machine = machine
         self.table = tuple(storage.name for storage in program.storage)
@@ -107,14 +119,13 @@ class _ModuleEmitter:
         module.triple = self.machine.triple
         target = vector_target(self.machine.isa)
         features = LaneFeatures.parse(self.machine.features, self.machine.triple)
-        shared = share_kernels(self.program)
         functions = {
             kernel.name: self.kernel(module, kernel, target, features)
             for kernel in self.program.kernels
-            if shared[kernel.name] is kernel
+            if self.shared[kernel.name] is kernel
         }
         kernels = {
-            kernel.name: (kernel, functions[shared[kernel.name].name])
+            kernel.name: (kernel, functions[self.shared[kernel.name].name])
             for kernel in self.program.kernels
         }
         self.entry(module, kernels)

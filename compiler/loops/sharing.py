@@ -1,4 +1,4 @@
-"""Kernels that differ only in the names of their buffers: layers of one shape share machine code."""
+"""Kernels that differ only in their buffers: layers of one shape share machine code."""
 
 from __future__ import annotations
 
