@@ -10,19 +10,13 @@ import math
 from collections.abc import Callable
 
 from ..compiler.ir.dims import divide_exactly
-from ..compiler.ir.types import FLOATS
 from . import functional as F
 from .shaping import normalize_axis
-from .tensor import Tensor, apply, as_tensor
+from .tensor import Tensor, apply, as_tensor, floating
 from .tracing import fail
 
 _SELU_ALPHA = 1.6732632423543772848170429916717
 _SELU_SCALE = 1.0507009873554804934193349852946
-
-
-def _float(x: object) -> Tensor:
-    tensor = as_tensor(x)
-    return tensor if tensor.dtype in FLOATS else tensor.astype("float32")
 
 
 def relu(x: object) -> Tensor:
@@ -42,7 +36,7 @@ def tanh(x: object) -> Tensor:
 
 def leaky_relu(x: object, negative_slope: float = 0.01) -> Tensor:
     """Return x where x > 0, else ``negative_slope`` * x."""
-    x = _float(x)
+    x = floating(x)
     return F.where(x > 0, x, x * negative_slope)
 
 
@@ -51,7 +45,7 @@ def prelu(x: object, weight: object) -> Tensor:
 
     ``weight``: one value, or one for each channel of ``x`` (batch, channels, ...).
     """
-    x, slope = _float(x), as_tensor(weight)
+    x, slope = floating(x), as_tensor(weight)
     if slope.ndim == 1 and x.ndim > 2 and slope.shape[0] != 1:
         slope = slope.reshape((-1, *(1,) * (x.ndim - 2)))
     return F.where(x > 0, x, x * slope)
@@ -59,13 +53,13 @@ def prelu(x: object, weight: object) -> Tensor:
 
 def elu(x: object, alpha: float = 1.0) -> Tensor:
     """Return x where x > 0, else ``alpha`` * (exp(x) - 1) (Clevert et al. 2015)."""
-    x = _float(x)
+    x = floating(x)
     return F.where(x > 0, x, F.expm1(_below_zero(x)) * alpha)
 
 
 def celu(x: object, alpha: float = 1.0) -> Tensor:
     """Return x where x > 0, else ``alpha`` * (exp(x / ``alpha``) - 1) (Barron 2017)."""
-    x = _float(x)
+    x = floating(x)
     if alpha == 0:
         fail("celu: alpha must not be 0")
     return F.where(x > 0, x, F.expm1(_below_zero(x) / alpha) * alpha)
@@ -86,7 +80,7 @@ def gelu(x: object, approximate: str = "none") -> Tensor:
 
     ``approximate``: ``"none"`` uses the error function, ``"tanh"`` the approximation of section 2.
     """
-    x = _float(x)
+    x = floating(x)
     if approximate == "none":
         return x * 0.5 * (F.erf(x * math.sqrt(0.5)) + 1.0)
     if approximate == "tanh":
@@ -97,19 +91,19 @@ def gelu(x: object, approximate: str = "none") -> Tensor:
 
 def silu(x: object) -> Tensor:
     """Return x * sigmoid(x), also called swish (Elfwing et al. 2017)."""
-    x = _float(x)
+    x = floating(x)
     return x * F.sigmoid(x)
 
 
 def mish(x: object) -> Tensor:
     """Return x * tanh(softplus(x)) (Misra 2019)."""
-    x = _float(x)
+    x = floating(x)
     return x * F.tanh(apply("softplus", x))
 
 
 def softplus(x: object, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """Return log(1 + exp(``beta`` * x)) / ``beta``, and x itself where beta * x > ``threshold``."""
-    x = _float(x)
+    x = floating(x)
     scaled = x if beta == 1 else x * beta
     smooth = apply("softplus", scaled)
     return F.where(scaled > threshold, x, smooth if beta == 1 else smooth / beta)
@@ -117,7 +111,7 @@ def softplus(x: object, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
 
 def softsign(x: object) -> Tensor:
     """Return x / (1 + |x|)."""
-    x = _float(x)
+    x = floating(x)
     return x / (F.abs(x) + 1.0)
 
 
@@ -136,47 +130,47 @@ def relu6(x: object) -> Tensor:
 
 def hardsigmoid(x: object) -> Tensor:
     """Return relu6(x + 3) / 6."""
-    return relu6(_float(x) + 3.0) / 6.0
+    return relu6(floating(x) + 3.0) / 6.0
 
 
 def hardswish(x: object) -> Tensor:
     """Return x * relu6(x + 3) / 6 (Howard et al. 2019)."""
-    x = _float(x)
+    x = floating(x)
     return F.where(x <= -3.0, 0.0, F.where(x >= 3.0, x, x * (x + 3.0) / 6.0))
 
 
 def log_sigmoid(x: object) -> Tensor:
     """Return log(sigmoid(x)) without overflow."""
-    return -apply("softplus", -_float(x))
+    return -apply("softplus", -floating(x))
 
 
 def tanhshrink(x: object) -> Tensor:
     """Return x - tanh(x)."""
-    x = _float(x)
+    x = floating(x)
     return x - F.tanh(x)
 
 
 def hardshrink(x: object, lambd: float = 0.5) -> Tensor:
     """Return 0 where |x| <= ``lambd``, else x."""
-    x = _float(x)
+    x = floating(x)
     return F.where((x >= -lambd) & (x <= lambd), 0.0, x)
 
 
 def softshrink(x: object, lambd: float = 0.5) -> Tensor:
     """Return x moved towards 0 by ``lambd``, and 0 where |x| <= ``lambd``."""
-    x = _float(x)
+    x = floating(x)
     return F.where(x > lambd, x - lambd, F.where(x < -lambd, x + lambd, x * 0.0))
 
 
 def threshold(x: object, threshold: float, value: float) -> Tensor:
     """Return x where x > ``threshold``, else ``value``."""
-    x = _float(x)
+    x = floating(x)
     return F.where(x <= threshold, value, x)
 
 
 def glu(x: object, axis: int = -1) -> Tensor:
     """Return a * sigmoid(b) for the halves a, b of ``x`` along ``axis`` (Dauphin et al. 2016)."""
-    x = _float(x)
+    x = floating(x)
     place = normalize_axis(axis, x.ndim, "glu")
     half = divide_exactly(x.shape[place], 2)
     if half is None:
@@ -197,7 +191,7 @@ def log_softmax(x: object, axis: int = -1, temperature: object = 1.0) -> Tensor:
 
 def softmin(x: object, axis: int = -1) -> Tensor:
     """Return softmax(-x)."""
-    return F.softmax(-_float(x), axis)
+    return F.softmax(-floating(x), axis)
 
 
 def identity(x: object) -> Tensor:

@@ -27,6 +27,7 @@ from .creation import (
     zeros,
     zeros_like,
 )
+from .dropout import dropout
 from .elementwise import (
     abs,
     acos,
@@ -118,8 +119,8 @@ from .manipulation import (
     transpose,
 )
 from .shaping import Axes, normalize_axis
-from .tensor import Tensor, apply, as_tensor
-from .tracing import fail
+from .softmax import log_softmax, logsumexp, softmax
+from .tensor import Tensor, apply, as_tensor, floating
 
 
 def sum(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
@@ -177,53 +178,12 @@ def all(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return as_tensor(x).all(axis, keepdims)
 
 
-def _float_tensor(x: object) -> Tensor:
-    tensor = as_tensor(x)
-    return tensor if tensor.dtype in FLOATS else tensor.astype("float32")
-
-
-def logsumexp(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    """Return log(sum(exp(x))) over ``axis``, without overflow; rows of -inf give -inf."""
-    tensor = _float_tensor(x)
-    peak = stop_gradient(tensor.max(axis, keepdims=True))
-    peak = where(isfinite(peak), peak, 0.0)
-    total = log(exp(tensor - peak).sum(axis, keepdims=True)) + peak
-    return total if keepdims else total.squeeze(_axes(axis, tensor))
-
-
-def _axes(axis: Axes, x: Tensor) -> Axes:
-    return tuple(range(x.ndim)) if axis is None else axis
-
-
-def softmax(x: object, axis: Axes = -1, temperature: object = 1.0) -> Tensor:
-    """Return exp(x / temperature), normalised to sum to 1 over ``axis``."""
-    tensor = _tempered(x, temperature)
-    weights = exp(tensor - stop_gradient(tensor.max(axis, keepdims=True)))
-    return weights / weights.sum(axis, keepdims=True)
-
-
-def log_softmax(x: object, axis: Axes = -1, temperature: object = 1.0) -> Tensor:
-    """Return the logarithm of `softmax`, without overflow or cancellation."""
-    tensor = _tempered(x, temperature)
-    shifted = tensor - stop_gradient(tensor.max(axis, keepdims=True))
-    return shifted - log(exp(shifted).sum(axis, keepdims=True))
-
-
-def _tempered(x: object, temperature: object) -> Tensor:
-    tensor = _float_tensor(x)
-    if isinstance(temperature, (int, float)):
-        if temperature <= 0:
-            fail(f"softmax: the temperature must be positive, not {temperature}")
-        return tensor if temperature == 1 else tensor / temperature
-    return tensor / temperature
-
-
 def norm(x: object, ord: float | str = 2, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Return the vector norm (Σ|x|ᵖ)^(1/p) over ``axis``, p = ``ord``: a number, inf or -inf.
 
     The derivative of the 2-norm at the origin is 0, as in PyTorch.
     """
-    tensor = _float_tensor(x)
+    tensor = floating(x)
     order = float(ord) if ord != "fro" else 2.0
     magnitude = abs(tensor)
     if order == float("inf"):
@@ -294,7 +254,7 @@ def tensordot(x: object, y: object, axes: int | Sequence[object] = 2) -> Tensor:
 
 def cosine_similarity(x: object, y: object, axis: int = -1, eps: float = 1e-8) -> Tensor:
     """Return x·y / (max(|x|, eps) max(|y|, eps)) over ``axis``, as in PyTorch."""
-    left, right = _float_tensor(x), _float_tensor(y)
+    left, right = floating(x), floating(y)
     scale = norm(left, 2, axis).clip(eps) * norm(right, 2, axis).clip(eps)
     return (left * right).sum(axis) / scale
 
@@ -334,6 +294,7 @@ __all__ = [
     "digamma",
     "divide",
     "dot",
+    "dropout",
     "einsum",
     "equal",
     "erf",

@@ -15,7 +15,7 @@ from ..compiler.errors import GraphTypeError
 from ..compiler.ir import ops
 from ..compiler.ir.dims import SymbolicDim, product
 from ..compiler.ir.graph import Node
-from ..compiler.ir.types import Dim, Shape, TensorType
+from ..compiler.ir.types import FLOATS, Dim, Shape, TensorType
 from . import contraction, elementary, reductions, shaping
 from .latex import tensor_latex
 from .promotion import (
@@ -467,6 +467,12 @@ def as_tensor(value: object, like: Tensor | None = None, dtype: object = None) -
     if like is not None and is_weak(value) and wanted is None:
         wanted = common_dtype((like.node, operand))
     return Tensor(unify(operand, dtype=wanted)[0])
+
+
+def floating(x: object) -> Tensor:
+    """Return ``x`` as a tensor of a float type: float32 where it is of integers or bools."""
+    tensor = as_tensor(x)
+    return tensor if tensor.dtype in FLOATS else tensor.astype("float32")
 
 
 def _leaves(value: object) -> Iterator[object]:

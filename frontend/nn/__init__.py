@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..dropout import dropout, is_training
 from . import init
 from .activation import (
     CELU,
@@ -32,7 +33,7 @@ from .activation import (
     Threshold,
 )
 from .containers import ModuleDict, ModuleList, Sequential
-from .dropout import Dropout, Dropout1d, Dropout2d, dropout, is_training
+from .dropout import Dropout, Dropout1d, Dropout2d
 from .embedding import Embedding
 from .linear import Bilinear, Flatten, Identity, Lambda, Linear, Unflatten
 from .loss import (

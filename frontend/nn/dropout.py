@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-from ...compiler.ir import ops
-from .. import functional as F
-from ..random import Generator, bernoulli
+from ..dropout import dropout
+from ..random import Generator
 from ..tensor import Tensor, as_tensor
-from ..tracing import build, fail
+from ..tracing import fail
 from .module import Module
-
-
-def is_training() -> Tensor:
-    """Return the 0-d bool that is true in a compiled training step, false in a prediction."""
-    return Tensor(build(ops.Training()))
-
-
-def dropout(
-    x: object, p: float = 0.5, generator: Generator | None = None, shape: object = None
-) -> Tensor:
-    """Return ``x`` with elements set to zero with probability ``p`` and the rest over 1 - p.
-
-    In inference, ``x`` itself (Srivastava et al. 2014, inverted).  ``shape``: the shape of the
-    mask, which broadcasts to ``x``; by default that of ``x``.
-    Raises GraphError for p outside [0, 1].
-    """
-    tensor = as_tensor(x)
-    if not 0 <= p <= 1:
-        fail(f"dropout: the probability must lie in [0, 1], not {p}")
-    if p == 0:
-        return tensor
-    if p == 1:
-        return F.where(is_training(), F.zeros_like(tensor), tensor)
-    mask = tensor.shape if shape is None else shape
-    keep = bernoulli(1.0 - p, mask, generator=generator, training_only=True)
-    return F.where(is_training(), F.where(keep, tensor * (1.0 / (1.0 - p)), 0.0), tensor)
 
 
 class Dropout(Module):

@@ -9,10 +9,10 @@ import numpy as np
 from ...compiler.ir.dims import divide_exactly, format_shape, product
 from ...compiler.ir.types import Dim
 from .. import functional as F
+from ..dropout import is_training
 from ..state import Variable, register_effect
 from ..tensor import Tensor, as_tensor
 from ..tracing import fail
-from .dropout import is_training
 from .module import Module
 
 
