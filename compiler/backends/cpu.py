@@ -168,11 +168,6 @@ class _ModuleEmitter:
             b.load(b.gep(sizes, [I64(n)], source_etype=I64), typ=I64, align=8)
             for n in range(len(self.program.symbols))
         ]
-        loaded: dict[str, ir.Value] = {}
-        for use in (use for kernel in self.program.kernels for use in kernel.buffers):
-            if use.name not in loaded:
-                slot = b.gep(table, [I64(position[use.name])], source_etype=POINTER)
-                loaded[use.name] = b.load(slot, typ=POINTER, align=8)
         for number, step in enumerate(self.program.steps):
             started = self.cycles(b) if self.profile else None
             kernel, callee = kernels[step.kernel]
@@ -181,7 +176,12 @@ class _ModuleEmitter:
                 going = b.append_basic_block("going")
                 b.cbranch(b.icmp_signed("!=", failed, I64(0)), stop, going)
                 b.position_at_end(going)
-            arguments = [loaded[use.name] for use in kernel.buffers]
+            # Loaded where they are used: a thousand pointers kept alive take LLVM seconds to place.
+            slots = [
+                b.gep(table, [I64(position[use.name])], source_etype=POINTER)
+                for use in kernel.buffers
+            ]
+            arguments = [b.load(slot, typ=POINTER, align=8) for slot in slots]
             b.call(callee, [*arguments, *extents, tid, nthreads, scratch, status])
             if started is not None:
                 with b.if_then(b.icmp_signed("==", tid, I64(0))):

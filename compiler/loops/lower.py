@@ -44,6 +44,32 @@ from .pull import Pull, Sites
 from .tiling import arrange_loops, axis_name
 
 
+class _Homes:
+    """Where a group finds values in memory: at their homes, but for what it computes itself."""
+
+    def __init__(self, schedule: Schedule, group: KernelGroup) -> None:
+        self.schedule = schedule
+        self.group = group
+
+    def get(self, node: Node) -> str | None:
+        if self.group.copies:
+            return self.schedule.snapshots.get(node) or self.schedule.home.get(node)
+        if node in self.group.axes and not isinstance(
+            node.op, (ops.Input, ops.State, ops.Constant)
+        ):
+            return None
+        return self.schedule.home.get(node)
+
+    def __contains__(self, node: Node) -> bool:
+        return self.get(node) is not None
+
+    def __getitem__(self, node: Node) -> str:
+        name = self.get(node)
+        if name is None:
+            raise KeyError(node)
+        return name
+
+
 class _GroupLowering:
     """Lowers one scheduled group to a kernel."""
 
@@ -53,19 +79,7 @@ class _GroupLowering:
         self.group: KernelGroup = step.group
         self.number = number
         self.sites = sites
-        self.home = {
-            node: name
-            for node, name in schedule.home.items()
-            if node not in self.group.axes or self.group.copies
-        }
-        if self.group.copies:
-            self.home.update(schedule.snapshots)
-        self.home.update(
-            (node, name)
-            for node, name in schedule.home.items()
-            if isinstance(node.op, (ops.Input, ops.State, ops.Constant))
-            and not (self.group.copies and node in schedule.snapshots)
-        )
+        self.home = _Homes(schedule, self.group)
         self.scratch: list[Storage] = []
         self.uses: dict[str, BufferUse] = {}
         self.counter = 0
@@ -111,6 +125,10 @@ class _GroupLowering:
             )
         return level
 
+    def is_state(self, buffer: str) -> bool:
+        plan = self.schedule.buffers.get(buffer)
+        return plan is not None and plan.kind == "state"
+
     def is_fold(self, node: Node) -> bool:
         return isinstance(node.op, ops.Reduce) and any(
             node.inputs[0].shape[axis] != 1 for axis in node.op.axes
@@ -153,7 +171,6 @@ class _GroupLowering:
         index = self.axis_symbols()
         outer = Pull(self, index)
         folds = [n for n in group.members if self.is_fold(n)]
-        states = {plan.name for plan in self.schedule.buffers.values() if plan.kind == "state"}
         last = max(level.values(), default=0)
         if any(level[n] == last for n in folds):
             last += 1
@@ -166,8 +183,8 @@ class _GroupLowering:
             if group.inner and not self.spans_inner(node):
                 row_stores.append((node, names))
                 continue
-            early = tuple(n for n in names if n not in states)
-            late = tuple(n for n in names if n in states)
+            early = tuple(n for n in names if not self.is_state(n))
+            late = tuple(n for n in names if self.is_state(n))
             at = level[node] if loops[level[node]] else last
             if early:
                 full_stores[at].append((node, early))
@@ -197,7 +214,7 @@ class _GroupLowering:
             self.store_values(pull, [*full_stores[number], *kept_here])
             outer.body.append(Loop("inner", 0, "serial", tuple(pull.body), tuple(results)))
             for node, names in [*full_stores[number], *kept_here]:
-                stays = [n for n in names if n not in states]
+                stays = [n for n in names if not self.is_state(n)]
                 if stays:
                     outer.loaded[node] = stays[0]
             for node, fold in zip(loops[number], results, strict=True):

@@ -37,12 +37,20 @@ def plan_parallelism(program: LoopProgram) -> Parallelism:
 
 
 def dependencies(steps: list[Kernel]) -> list[tuple[int, int]]:
-    """Return ``(earlier, later)`` for every two steps that conflict over a buffer."""
+    """Return ``(earlier, later)`` for steps that conflict over a buffer.
+
+    A conflict that follows from others in between is left out.
+    """
     edges: list[tuple[int, int]] = []
-    written = [{use.name for use in kernel.buffers if use.written} for kernel in steps]
-    used = [{use.name for use in kernel.buffers} for kernel in steps]
-    for later in range(len(steps)):
-        for earlier in range(later):
-            if written[earlier] & used[later] or used[earlier] & written[later]:
-                edges.append((earlier, later))
+    writer: dict[str, int] = {}
+    readers: dict[str, list[int]] = {}
+    for number, kernel in enumerate(steps):
+        for use in kernel.buffers:
+            if use.name in writer:
+                edges.append((writer[use.name], number))
+            if use.written:
+                edges += ((reader, number) for reader in readers.pop(use.name, ()))
+                writer[use.name] = number
+            else:
+                readers.setdefault(use.name, []).append(number)
     return edges
