@@ -22,7 +22,11 @@ from .tracing import fail
 
 def _float(x: object, like: Tensor | None = None) -> Tensor:
     tensor = as_tensor(x, like)
-    return tensor if tensor.dtype in FLOATS else tensor.astype(like.dtype if like else "float32")
+    return (
+        tensor
+        if tensor.dtype in FLOATS
+        else tensor.astype("float32" if like is None else like.dtype)
+    )
 
 
 def _pair(what: str, first: object, second: object) -> tuple[Tensor, Tensor]:
@@ -354,9 +358,17 @@ def categorical_hinge(
 
 
 def multi_margin(
-    prediction: object, target: object, p: int = 1, margin: float = 1.0, reduction: str = "mean"
+    prediction: object,
+    target: object,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: object = None,
+    reduction: str = "mean",
 ) -> Tensor:
-    """Return Σ_{i≠y} max(0, ``margin`` - x[y] + x[i])ᵖ / C for x (..., C), labels y (...)."""
+    """Return Σ_{i≠y} w[y] max(0, ``margin`` - x[y] + x[i])ᵖ / C for x (..., C), labels y (...).
+
+    ``weight`` w (C,): one for each class, by default 1.
+    """
     if p not in (1, 2):
         fail(f"multi_margin: p is 1 or 2, not {p}")
     x, labels = _float(prediction), as_tensor(target)
@@ -368,7 +380,11 @@ def multi_margin(
     right = F.where(chosen, x, 0.0).sum(-1, keepdims=True)
     gap = _above_zero(margin - right + x)
     terms = F.where(chosen, 0.0, gap if p == 1 else F.square(gap))
-    return _reduce(terms.sum(-1) / classes, reduction, "multi_margin")
+    loss = terms.sum(-1) / classes
+    if weight is not None:
+        weights = _class_weights(weight, x, x.ndim - 1, "multi_margin")
+        loss = loss * F.where(chosen, weights, 0.0).sum(-1)
+    return _reduce(loss, reduction, "multi_margin")
 
 
 def hinge_embedding(
@@ -501,6 +517,11 @@ def poisson_nll(
     return _reduce(loss, reduction, "poisson_nll")
 
 
+def _spreads_over(x: Tensor, y: Tensor) -> bool:
+    """Return whether ``x`` has the axes of ``y``, each of its size or of size 1."""
+    return x.ndim == y.ndim and all(a in (1, b) for a, b in zip(x.shape, y.shape, strict=True))
+
+
 def gaussian_nll(
     prediction: object,
     target: object,
@@ -511,14 +532,14 @@ def gaussian_nll(
 ) -> Tensor:
     """Return (log v + (x - y)²/v) / 2 for v = max(``var``, ``eps``).
 
-    ``var``: of the shape of ``prediction``, or without its last axis, or with that of size 1; the
+    ``var``: of the shape of ``prediction``, or without its last axis, or with axes of size 1; the
     limit does not stop its derivative.  ``full`` adds log(2π)/2.
     """
     x, y = _pair("gaussian_nll", prediction, target)
     variance = _float(var, x)
     if variance.ndim and variance.shape == x.shape[:-1]:
         variance = variance.expand_dims(-1)
-    elif variance.ndim and variance.shape not in (x.shape, (*x.shape[:-1], 1)):
+    elif variance.ndim and not _spreads_over(variance, x):
         fail(
             f"gaussian_nll: var of shape {format_shape(variance.shape)} does not fit "
             f"{format_shape(x.shape)}"

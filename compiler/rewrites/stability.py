@@ -168,18 +168,49 @@ def _shift_of(x: Node, axes: tuple[int, ...]) -> Node:
 
 
 def _is_shifted(x: Node) -> bool:
-    """Return whether ``x`` is a difference from something that holds its own maximum."""
-    x = strip(x)
-    if not isinstance(x.op, ops.Map) or x.op.function != "sub":
-        return False
-    value, shift = map(strip, x.inputs)
-    for _ in range(8):
-        if isinstance(shift.op, ops.Reduce):
-            return shift.op.kind == "max" and strip(shift.inputs[0]) is value
-        if not shift.inputs:
-            return False
-        shift = strip(shift.inputs[1 if _is(shift, "where") else 0])
+    """Return whether ``x`` is a difference from something that holds its own maximum.
+
+    However the difference is spelled: ``-x - max(-x)`` may have become ``min(x) - x``.
+    """
+    terms = _signed_terms(x)
+    for sign, term in terms:
+        extremum = _extremum_of(term)
+        if extremum is None or sign != (-1 if extremum.op.kind == "max" else 1):
+            continue
+        rest = list(terms)
+        rest.remove((sign, term))
+        if _same_terms(rest, [(-sign * s, t) for s, t in _signed_terms(extremum.inputs[0])]):
+            return True
     return False
+
+
+def _signed_terms(x: Node, sign: int = 1) -> list[tuple[int, Node]]:
+    """Return the terms of a sum with their signs."""
+    x = strip(x)
+    if _is(x, "neg"):
+        return _signed_terms(x.inputs[0], -sign)
+    if _is(x, "add") or _is(x, "sub"):
+        first, second = x.inputs
+        return [
+            *_signed_terms(first, sign),
+            *_signed_terms(second, sign if _is(x, "add") else -sign),
+        ]
+    return [(sign, x)]
+
+
+def _same_terms(some: list[tuple[int, Node]], others: list[tuple[int, Node]]) -> bool:
+    return sorted((s, t.serial) for s, t in some) == sorted((s, t.serial) for s, t in others)
+
+
+def _extremum_of(x: Node) -> Node | None:
+    """Return the reduction to a maximum or minimum that ``x`` is the finite value of, if any."""
+    for _ in range(8):
+        if isinstance(x.op, ops.Reduce):
+            return x if x.op.kind in {"max", "min"} else None
+        if not x.inputs:
+            return None
+        x = strip(x.inputs[1 if _is(x, "where") else 0])
+    return None
 
 
 def _sum_of_exp(node: Node) -> tuple[Node, Node] | None:

@@ -32,9 +32,9 @@ class Linear(Module):
         values = default_bias((out_features,), in_features)
         self.bias = Variable(values, "bias", dtype=dtype) if bias else None
 
-    def forward(self, x: object) -> Tensor:
-        """Return the affine map of ``x`` (..., in_features)."""
-        tensor = as_tensor(x)
+    def forward(self, input: object) -> Tensor:
+        """Return the affine map of ``input`` (..., in_features)."""
+        tensor = as_tensor(input)
         if tensor.ndim == 0 or tensor.shape[-1] != self.in_features:
             fail(
                 f"Linear: an input of shape {format_shape(tensor.shape)} does not fit weight "

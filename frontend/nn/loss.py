@@ -10,6 +10,9 @@ from .. import losses
 from ..tensor import Tensor
 from .module import Module
 
+#: Arguments that are saved with the module.
+_WEIGHTS = ("weight", "pos_weight")
+
 
 class _Loss(Module):
     """A module that applies ``function`` to its inputs with the arguments it was made with."""
@@ -27,10 +30,14 @@ class _Loss(Module):
             raise TypeError(f"{type(self).__name__}: {error}") from None
         bound.apply_defaults()
         self.arguments = dict(bound.arguments)
+        self.weights = [name for name in _WEIGHTS if self.arguments.get(name) is not None]
+        for name in self.weights:  # buffers, as in PyTorch's state_dict
+            self.register_buffer(name, self.arguments.pop(name))
 
     def forward(self, *inputs: object) -> Tensor:
         """Return the loss of the inputs, predictions first."""
-        return type(self).function(*inputs, **self.arguments, **self.fixed)
+        weights = {name: getattr(self, name) for name in self.weights}
+        return type(self).function(*inputs, **self.arguments, **weights, **self.fixed)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.arguments.items())

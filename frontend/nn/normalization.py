@@ -115,13 +115,15 @@ class GroupNorm(Module):
         eps: float = 1e-5,
         affine: bool = True,
         dtype: str = "float32",
+        *,
+        bias: bool = True,
     ) -> None:
         if divide_exactly(num_channels, num_groups) is None:
             fail(f"GroupNorm: {num_groups} groups do not divide {num_channels} channels")
         self.num_groups = num_groups
         self.num_channels = num_channels
         self.eps = eps
-        self.weight, self.bias = _affine((num_channels,), affine, affine, dtype)
+        self.weight, self.bias = _affine((num_channels,), affine, affine and bias, dtype)
 
     def forward(self, x: object) -> Tensor:
         """Return ``x`` (batch, channels, ...) normalised."""
@@ -169,6 +171,8 @@ class _BatchNorm(Module):
         affine: bool = True,
         track_running_stats: bool = True,
         dtype: str = "float32",
+        *,
+        bias: bool = True,
     ) -> None:
         self.num_features = num_features
         self.eps = eps
@@ -176,7 +180,7 @@ class _BatchNorm(Module):
         self.affine = affine
         self.track_running_stats = track_running_stats
         shape = (num_features,)
-        self.weight, self.bias = _affine(shape, affine, affine, dtype)
+        self.weight, self.bias = _affine(shape, affine, affine and bias, dtype)
         self.running_mean = self.running_var = self.num_batches_tracked = None
         if track_running_stats:
             self.running_mean = Variable(np.zeros(shape), "running_mean", "buffer", dtype=dtype)
@@ -194,6 +198,8 @@ class _BatchNorm(Module):
             fail(f"{layer}: needs rank {ranks}, not {format_shape(tensor.shape)}")
         _check_channels(tensor, self.num_features, layer)
         axes = (0, *range(2, tensor.ndim))
+        if any(tensor.shape[axis] == 0 for axis in axes):  # nothing to standardise or learn from
+            return tensor
         batch_mean, batch_var = tensor.mean(axes), tensor.var(axes)
         mean, var = batch_mean, batch_var
         if self.running_mean is not None and self.running_var is not None:

@@ -73,6 +73,10 @@ CASES = [
     ("SoftMarginLoss", {}, [X, SIGNS]),
     ("MultiMarginLoss", {"margin": 0.6}, [X, LABELS]),
     ("MultiMarginLoss", {"p": 2}, [X, LABELS]),
+    ("MultiMarginLoss", {"weight": CLASS_WEIGHTS}, [X, LABELS]),
+    ("MarginRankingLoss", {}, [X, Y, SIGNS.astype(np.int64)]),
+    ("MultiLabelSoftMarginLoss", {"weight": CLASS_WEIGHTS}, [X, ONE_ZERO]),
+    ("GaussianNLLLoss", {}, [X, Y, P[:1]]),
     ("MultiLabelSoftMarginLoss", {}, [X, ONE_ZERO]),
 ]
 #: Arguments of PyTorch's losses that take labels, not values to differentiate.
@@ -293,3 +297,10 @@ def test_models_that_share_their_labels_keep_their_own_numbers_of_classes():
     )
     assert [check.high for _, check in checks_reaching([small.node])] == [2]
     assert [check.high for _, check in checks_reaching([large.node])] == [10]
+
+
+def test_weights_are_saved_as_in_torch() -> None:
+    ours = nn.CrossEntropyLoss(weight=np.ones(4, np.float32))
+    theirs = torch.nn.CrossEntropyLoss(weight=torch.tensor([0.5, 2.0, 0.0, 1.5]))
+    ours.load_state_dict({k: v.numpy() for k, v in theirs.state_dict().items()})
+    assert ours.state_dict()["weight"].tolist() == [0.5, 2.0, 0.0, 1.5]

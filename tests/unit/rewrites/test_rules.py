@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+import chainrule as cr
 from chainrule.compiler.autodiff.expand import expand_formulas
 from chainrule.compiler.errors import VerificationError
 from chainrule.compiler.ir import ops
@@ -178,3 +179,15 @@ def test_folding_and_modes():
     known = apply("exp", apply("add", constant([1.0, 2], "float64"), constant(1, "float64")))
     ((_, folded),) = folding.fold_constants(Program((("o", known),))).outputs
     np.testing.assert_allclose(folded.op.value.array, np.exp([2.0, 3]))
+
+
+@pytest.mark.parametrize("scale", [-1.0, 1.0, -3.0, 0.5])
+def test_softmax_of_any_multiple_is_shifted_once(scale):
+    """However algebra spells the difference from the maximum, it is recognised."""
+    x = cr.input("x", (3, 4))
+    scaled = -x if scale == -1.0 else x * scale
+    weights = cr.exp(scaled - cr.stop_gradient(scaled.max(1, keepdims=True)))
+    value = (weights / weights.sum(1, keepdims=True) * np.arange(4.0, dtype=np.float32)).sum()
+    nodes = stability.stabilize_nodes([cr.grad(value, [x])[0].node, value.node])
+    maxima = {n for n in topological(nodes) if isinstance(n.op, ops.Reduce) and n.op.kind != "sum"}
+    assert len(maxima) == 1
