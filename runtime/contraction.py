@@ -1,7 +1,8 @@
-"""`Contract` by hand: gather the operands, one batched matrix product, scatter the output.
+"""`Contract` by hand: view the operands, one batched matrix product, add into the output.
 
-The operands are first laid out with one axis for each index that they use (for a convolution this
-is im2col), so that what remains is a sum of products over plain axes.
+The operands are first seen with one axis for each index that they use (for a convolution these are
+its windows, a strided view of the zero-padded image), so that what remains is a sum of products
+over plain axes.
 """
 
 from __future__ import annotations
@@ -71,21 +72,43 @@ def _plain_indices(index_map: IndexMap, shape: Sizes, sizes: Sizes) -> list[int]
     return plain
 
 
-def _positions(
-    index_map: IndexMap, shape: Sizes, indices: list[int], sizes: Sizes
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return where each point of the index space lands on every axis, and whether it is inside."""
-    grid = [sizes[i] for i in indices]
-    inside = np.ones(grid, dtype=bool)
-    positions = []
+def _reach(index_map: IndexMap, shape: Sizes, sizes: Sizes) -> list[tuple[int, int]]:
+    """Return how many positions the map reaches below and above each axis."""
+    reach = []
     for affine, dim in zip(index_map, shape, strict=True):
-        position = np.full([1] * len(indices), affine.offset, dtype=np.int64)
-        for index, coefficient in affine.terms:
-            along = [-1 if i == index else 1 for i in indices]
-            position = position + coefficient * np.arange(sizes[index]).reshape(along)
-        inside &= (position >= 0) & (position < dim)
-        positions.append(np.broadcast_to(position, grid))
-    return positions, inside
+        ends = [sorted((0, c * (sizes[i] - 1))) for i, c in affine.terms]
+        low = affine.offset + sum(end[0] for end in ends)
+        high = affine.offset + sum(end[1] for end in ends)
+        reach.append((max(0, -low), max(0, high - (dim - 1))))
+    return reach
+
+
+def _view(
+    array: np.ndarray,
+    index_map: IndexMap,
+    indices: list[int],
+    sizes: Sizes,
+    reach: list[tuple[int, int]],
+    at: dict[int, int],
+) -> np.ndarray:
+    """Return ``array``, which begins ``reach`` before the origin, with one axis for each index.
+
+    ``at``: values of the indices that are not among ``indices``.  The view may overlap itself.
+    """
+    first = [
+        affine.offset + low + sum(c * at.get(i, 0) for i, c in affine.terms)
+        for affine, (low, _) in zip(index_map, reach, strict=True)
+    ]
+    steps = dict.fromkeys(indices, 0)
+    for affine, stride in zip(index_map, array.strides, strict=True):
+        for i, c in affine.terms:
+            if i in steps:
+                steps[i] += c * stride
+    # a zero-size slice would lose its place, so the view begins at one element
+    origin = array[tuple(slice(place, place + 1) for place in first)]
+    return np.lib.stride_tricks.as_strided(
+        origin, [sizes[i] for i in indices], [steps[i] for i in indices]
+    )
 
 
 def _gather_operand(
@@ -96,10 +119,12 @@ def _gather_operand(
     if plain is not None:
         return array, plain
     indices = _indices_of(index_map)
-    positions, inside = _positions(index_map, array.shape, indices, sizes)
-    gathered = np.zeros(inside.shape, dtype=array.dtype)
-    gathered[inside] = array[tuple(position[inside] for position in positions)]
-    return gathered, indices
+    if any(sizes[i] == 0 for i in indices):
+        return np.zeros([sizes[i] for i in indices], array.dtype), indices
+    reach = _reach(index_map, array.shape, sizes)
+    if any(map(any, reach)):
+        array = np.pad(array, reach)
+    return _view(array, index_map, indices, sizes, reach, {}), indices
 
 
 def _sum_out(array: np.ndarray, indices: list[int], kept: set[int]) -> tuple[np.ndarray, list[int]]:
@@ -146,11 +171,30 @@ def _multiply(
 def _scatter_output(
     total: np.ndarray, indices: list[int], output_map: IndexMap, shape: Sizes, sizes: Sizes
 ) -> np.ndarray:
-    """Add every element of ``total`` where the output map sends it; drop those outside."""
+    """Add every element of ``total`` where the output map sends it; drop those outside.
+
+    Of the indices that share an axis, all but the longest are stepped through one by one; what is
+    left sends no two elements to one place, and is added as a strided view.
+    """
     plain = _plain_indices(output_map, shape, sizes)
     if plain is not None:
         return total.transpose([indices.index(i) for i in plain])
-    positions, inside = _positions(output_map, shape, indices, sizes)
     output = np.zeros(shape, dtype=total.dtype)
-    np.add.at(output, tuple(position[inside] for position in positions), total[inside])
+    if total.size == 0:
+        return output
+    reach = _reach(output_map, shape, sizes)
+    padded = np.pad(output, reach)
+    stepped: set[int] = set()
+    for affine in output_map:
+        moving = {i for i, _ in affine.terms if sum(c for j, c in affine.terms if j == i)}
+        longest = max(moving, key=lambda i: sizes[i], default=None)
+        stepped |= {i for i, _ in affine.terms if i != longest}
+    walked = [i for i in indices if i not in stepped]
+    parts = total.transpose([indices.index(i) for i in [*sorted(stepped), *walked]])
+    for point in np.ndindex(*parts.shape[: len(stepped)]):
+        at = dict(zip(sorted(stepped), point, strict=True))
+        view = _view(padded, output_map, walked, sizes, reach, at)
+        np.add(view, parts[point], out=view)
+    kept = (slice(low, low + dim) for (low, _), dim in zip(reach, shape, strict=True))
+    output[...] = padded[tuple(kept)]
     return output
