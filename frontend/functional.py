@@ -104,7 +104,6 @@ from .manipulation import (
     flip,
     gather,
     moveaxis,
-    pad,
     pick,
     repeat,
     reshape,
@@ -118,6 +117,7 @@ from .manipulation import (
     tile,
     transpose,
 )
+from .padding import pad, pad_last
 from .shaping import Axes, normalize_axis
 from .softmax import log_softmax, logsumexp, softmax
 from .tensor import Tensor, apply, as_tensor, floating
@@ -350,6 +350,7 @@ __all__ = [
     "ones_like",
     "outer",
     "pad",
+    "pad_last",
     "pick",
     "power",
     "prod",

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..compiler.errors import GraphTypeError
-from ..compiler.ir import ops
 from ..compiler.ir.dims import divide_exactly, format_shape, product
 from ..compiler.ir.types import INTEGERS, Dim
 from . import shaping
 from .checks import register_range_check
-from .creation import equals_index, full, iota
+from .creation import equals_index, iota
 from .elementwise import where
 from .promotion import unify
 from .shaping import Axes, normalize_axis
 from .tensor import Tensor, as_tensor, operand_of
-from .tracing import build, fail
+from .tracing import fail
 
 
 def reshape(x: object, shape: object) -> Tensor:
@@ -150,37 +149,6 @@ def roll(x: object, shift: int, axis: int | None = None) -> Tensor:
         return tensor
     before = (slice(None),) * place
     return concatenate([tensor[*before, -shift:], tensor[*before, :-shift]], place)
-
-
-def pad(
-    x: object, width: int | Sequence[int] | Sequence[Sequence[int]], value: float = 0
-) -> Tensor:
-    """Return ``x`` with ``value`` around it.
-
-    ``width``: one int for all sides, (before, after) for all axes, or such a pair for each axis.
-    """
-    tensor = as_tensor(x)
-    pairs: list[tuple[int, int]]
-    if isinstance(width, int):
-        pairs = [(width, width)] * tensor.ndim
-    elif all(isinstance(side, int) for side in width):
-        pairs = [tuple(width)] * tensor.ndim  # type: ignore[list-item]
-    else:
-        pairs = [tuple(pair) for pair in width]  # type: ignore[union-attr,misc]
-    if len(pairs) != tensor.ndim or any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
-        fail(f"pad: width {width!r} is no pair of sizes for each of the {tensor.ndim} axes")
-    if value == 0:
-        low, high = (tuple(pair[side] for pair in pairs) for side in (0, 1))
-        if not any(low + high):
-            return tensor
-        return Tensor(build(ops.Pad(low, high, (0,) * tensor.ndim), tensor.node))
-    for axis, sides in enumerate(pairs):
-        parts = [
-            full((*tensor.shape[:axis], n, *tensor.shape[axis + 1 :]), value, tensor.dtype)
-            for n in sides
-        ]
-        tensor = concatenate([parts[0], tensor, parts[1]], axis) if any(sides) else tensor
-    return tensor
 
 
 def take(x: object, indices: object, axis: int | None = None) -> Tensor:
