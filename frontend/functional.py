@@ -10,6 +10,16 @@ from collections.abc import Sequence
 
 from ..compiler.ir.types import FLOATS
 from . import contraction
+from .convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    fold,
+    unfold,
+)
 from .creation import (
     arange,
     diag,
@@ -285,6 +295,12 @@ __all__ = [
     "ceil",
     "clip",
     "concatenate",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "copysign",
     "cos",
     "cosh",
@@ -308,6 +324,7 @@ __all__ = [
     "flip",
     "floor",
     "floor_divide",
+    "fold",
     "full",
     "full_like",
     "gather",
@@ -388,6 +405,7 @@ __all__ = [
     "tril",
     "triu",
     "trunc",
+    "unfold",
     "var",
     "where",
     "zeros",

@@ -78,7 +78,7 @@ def pad_last(
 
 
 def pad_axes(x: Tensor, pairs: Sequence[Sides], mode: str, value: float = 0) -> Tensor:
-    """Return ``x`` with ``pairs`` of widths around its axes, filled as ``mode`` says (see `pad`)."""
+    """Return `pad` of ``x`` with one pair of widths for each axis."""
     if not any(any(pair) for pair in pairs):
         return x
     for axis, (size, (low, high)) in enumerate(zip(x.shape, pairs, strict=True)):

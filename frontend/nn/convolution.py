@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from ...compiler.ir.dims import divide_exactly, format_shape
 from .. import convolution
@@ -26,6 +27,7 @@ class _Convolution(Module):
 
     _rank: int
     bias: Variable | None
+    padding: Any  # ints, or for forward convolutions a word
 
     def _set_up(
         self,
@@ -54,7 +56,7 @@ class _Convolution(Module):
         self.kernel_size = per_axis(kernel_size, rank, "kernel_size", layer)
         self.stride = per_axis(stride, rank, "stride", layer)
         self.dilation = per_axis(dilation, rank, "dilation", layer)
-        self.padding: str | tuple[int, ...] = (
+        self.padding = (
             padding
             if isinstance(padding, str)
             else per_axis(padding, rank, "padding", layer, least=0)
@@ -163,8 +165,6 @@ class Conv3d(_Forward):
 class _Transposed(_Convolution):
     """Transposed convolution with a learned weight."""
 
-    padding: tuple[int, ...]
-
     def __init__(
         self,
         in_channels: int,
@@ -188,9 +188,7 @@ class _Transposed(_Convolution):
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
             padding_mode, True, bias, dtype,
         )  # fmt: skip
-        self.output_padding = per_axis(
-            output_padding, self._rank, "output_padding", layer, least=0
-        )
+        self.output_padding = per_axis(output_padding, self._rank, "output_padding", layer, least=0)
 
     def forward(self, x: object, output_size: Sequence[int] | None = None) -> Tensor:
         """Return the transposed convolution of ``x``, with or without the batch.

@@ -76,9 +76,7 @@ def test_layers(name, rank, agrees) -> None:
     arguments = (1.5,) if name.startswith("Constant") else ()
     sides = tuple(range(1, 1 + 2 * rank)) if "Const" in name else (1, 0, 2, 1, 1, 2)[: 2 * rank]
     for padding, shape in ((2, (2, 3, 4, 5, 4)[: rank + 2]), (sides, (3, 4, 5, 4)[: rank + 1])):
-        ours, theirs = (
-            getattr(module, name)(padding, *arguments) for module in (nn, torch.nn)
-        )
+        ours, theirs = (getattr(module, name)(padding, *arguments) for module in (nn, torch.nn))
         agrees(ours, theirs, rng.normal(size=shape), dtypes=["float64"])
 
 
