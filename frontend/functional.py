@@ -265,8 +265,10 @@ def tensordot(x: object, y: object, axes: int | Sequence[object] = 2) -> Tensor:
 def cosine_similarity(x: object, y: object, axis: int = -1, eps: float = 1e-8) -> Tensor:
     """Return x·y / (max(|x|, eps) max(|y|, eps)) over ``axis``, as in PyTorch."""
     left, right = floating(x), floating(y)
+    product = left * right  # the axis counts in what both broadcast to
+    left, right = broadcast_to(left, product.shape), broadcast_to(right, product.shape)
     scale = norm(left, 2, axis).clip(eps) * norm(right, 2, axis).clip(eps)
-    return (left * right).sum(axis) / scale
+    return product.sum(axis) / scale
 
 
 def sigmoid(x: object) -> Tensor:

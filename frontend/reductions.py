@@ -37,7 +37,7 @@ def arg_reduce(kind: str, x: Node, axis: int | None, keepdims: bool) -> Node:
     rank = x.type.rank
     if x.dtype == "bool":
         x = convert(x, "int32")
-    if axis is None:
+    if axis is None or (rank == 0 and axis in (0, -1)):
         flat = build(ops.Reduce(kind, (0,)), reshape(x, (x.type.size,)))
         return restore_axes(flat, x, tuple(range(rank))) if keepdims else flat
     place = normalize_axis(axis, rank, kind)

@@ -59,11 +59,16 @@ def normalize_axis(axis: int, rank: int, what: str) -> int:
 
 
 def normalize_axes(axes: Axes, rank: int, what: str) -> tuple[int, ...]:
-    """Return ``axes`` (None: all) sorted and counted from the front."""
+    """Return ``axes`` (None: all) sorted and counted from the front.
+
+    Of a 0-d value, axis 0 or -1 is no axis: it counts as one element, as in NumPy and PyTorch.
+    """
     if axes is None:
         return tuple(range(rank))
     if isinstance(axes, (int, np.integer)):
         axes = (int(axes),)
+    if rank == 0 and len(axes) == 1 and not isinstance(axes[0], bool) and axes[0] in (0, -1):
+        return ()
     found = sorted(normalize_axis(axis, rank, what) for axis in axes)
     if len(set(found)) != len(found):
         fail(f"{what}: axes {tuple(axes)} name one axis twice")

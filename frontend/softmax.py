@@ -24,7 +24,8 @@ def _axes(axis: Axes, x: Tensor) -> Axes:
 def softmax(x: object, axis: Axes = -1, temperature: object = 1.0) -> Tensor:
     """Return exp(x / temperature), normalised to sum to 1 over ``axis``."""
     tensor = _tempered(x, temperature)
-    axis = _normalized_axes(axis, tensor)
+    if 0 in tensor.shape:
+        return tensor
     weights = exp(tensor - stop_gradient(tensor.max(axis, keepdims=True)))
     return weights / weights.sum(axis, keepdims=True)
 
@@ -32,14 +33,10 @@ def softmax(x: object, axis: Axes = -1, temperature: object = 1.0) -> Tensor:
 def log_softmax(x: object, axis: Axes = -1, temperature: object = 1.0) -> Tensor:
     """Return the logarithm of `softmax`, without overflow or cancellation."""
     tensor = _tempered(x, temperature)
-    axis = _normalized_axes(axis, tensor)
+    if 0 in tensor.shape:
+        return tensor
     shifted = tensor - stop_gradient(tensor.max(axis, keepdims=True))
     return shifted - log(exp(shifted).sum(axis, keepdims=True))
-
-
-def _normalized_axes(axis: Axes, x: Tensor) -> Axes:
-    """Return ``axis``; a 0-d tensor is one element along axis 0, as in PyTorch."""
-    return () if x.ndim == 0 and axis in (0, -1) else axis
 
 
 def _tempered(x: object, temperature: object) -> Tensor:

@@ -258,3 +258,28 @@ def test_cosine_similarity(evaluate) -> None:
     torch = pytest.importorskip("torch")
     expected = torch.nn.functional.cosine_similarity(torch.tensor(A[0]), torch.tensor(A[1]), dim=-1)
     np.testing.assert_allclose(evaluate(F.cosine_similarity(A[0], A[1])), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, -1, None])
+@pytest.mark.parametrize("name", ["sum", "max", "mean", "logsumexp", "argmax", "all", "norm"])
+def test_a_scalar_is_one_element_along_axis_0(name: str, axis: int | None, evaluate) -> None:
+    x = constant(np.float32(-2.5))
+    if name == "norm":
+        result = F.norm(x, 2, axis)
+    else:
+        result = getattr(F, name)(x, axis)
+    expected = {"argmax": 0, "all": True, "norm": 2.5}.get(name, -2.5)
+    assert evaluate(result) == expected
+
+
+def test_softmax_of_nothing_and_of_a_scalar(evaluate) -> None:
+    assert evaluate(F.softmax(F.zeros((3, 0)), -1)).shape == (3, 0)
+    assert evaluate(F.softmax(constant(np.float32(3.0)), 0)) == 1
+
+
+def test_cosine_similarity_counts_the_axis_in_the_broadcast_shape(evaluate) -> None:
+    torch = pytest.importorskip("torch")
+    x, y = rng.normal(size=(1, 2, 3)), rng.normal(size=(2, 1, 3))
+    expected = torch.cosine_similarity(torch.tensor(x), torch.tensor(y), dim=-2)
+    ours = evaluate(F.cosine_similarity(x, y, axis=-2))
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
