@@ -23,6 +23,7 @@ from .tensor import Tensor, as_tensor
 from .training import TrainingProgram
 
 Outputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+Updates = Mapping[Variable, object]
 
 
 def _options(**given: Any) -> CompileOptions:
@@ -35,7 +36,9 @@ class CompiledFunction:
     Calling it returns an array, a tuple of arrays or a dict of arrays, like what was compiled.
     """
 
-    def __init__(self, outputs: Outputs, options: CompileOptions) -> None:
+    def __init__(
+        self, outputs: Outputs, options: CompileOptions, updates: Updates | None = None
+    ) -> None:
         self._single = isinstance(outputs, Tensor)
         self._names: tuple[str, ...] | None = None
         if isinstance(outputs, Tensor):
@@ -45,11 +48,11 @@ class CompiledFunction:
         else:
             named = {f"output{n}": as_tensor(value) for n, value in enumerate(outputs)}
             self._names = tuple(named)
-        if not named:
-            raise GraphError("nothing to compile: give at least one output")
+        if not named and not updates:
+            raise GraphError("nothing to compile: give at least one output or update")
         self.options = options
         self.outputs = named
-        self.program = build_forward_program(named, "function")
+        self.program = build_forward_program(named, "function", updates)
         storage = {node: variable_of(node).value for node in self.program.states()}
         self.executable = build_executable(self.program, options, storage)
 
@@ -78,8 +81,9 @@ class CompiledFunction:
 
 
 def compile(
-    outputs: Outputs,
+    outputs: Outputs = (),
     *,
+    updates: Updates | None = None,
     backend: str | None = None,
     dtype: str | None = None,
     threads: int | None = None,
@@ -92,6 +96,9 @@ def compile(
     ----------
     outputs : Tensor, sequence of Tensor, or dict of str to Tensor
         What the function returns.
+    updates : dict of Variable to Tensor, optional
+        What each call assigns to a variable, of the variable's shape and element type.  Outputs and
+        updates are computed from the values before the call; so are updates from one another.
     backend : ``"native"`` (default) or ``"numpy"``
         Machine code, or the interpreter of the same graph.
     dtype : ``"float32"`` or ``"float64"``, optional
@@ -103,13 +110,12 @@ def compile(
 
     Raises
     ------
-    GraphError
-        There is nothing to compile.
+    GraphError, GraphTypeError
+        There is nothing to compile, or an update does not fit its variable.
     """
     _seed(seed)
-    return CompiledFunction(
-        outputs, _options(backend=backend, dtype=dtype, threads=threads, **options)
-    )
+    settings = _options(backend=backend, dtype=dtype, threads=threads, **options)
+    return CompiledFunction(outputs, settings, updates)
 
 
 def _seed(seed: int | None) -> None:

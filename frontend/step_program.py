@@ -12,7 +12,7 @@ from ..compiler.ir.graph import Node, Program, topological
 from ..compiler.rewrites.stability import stabilize
 from .optimizer import Optimizer
 from .state import Variable, effects_reaching, variable_of
-from .tensor import Tensor, declaration_number
+from .tensor import Tensor, as_tensor, declaration_number
 
 
 def build_training_program(
@@ -66,14 +66,37 @@ def build_training_program(
     return program, [variable_of(node) for node in sorted(program.states(), key=_age)]
 
 
-def build_forward_program(outputs: Mapping[str, Tensor], name: str) -> Program:
-    """Return the program of ``outputs`` with the effects that they have."""
-    effects = effects_reaching([tensor.node for tensor in outputs.values()])
+def build_forward_program(
+    outputs: Mapping[str, Tensor], name: str, updates: Mapping[Variable, object] | None = None
+) -> Program:
+    """Return the program of ``outputs`` and of ``updates``, with the effects that they have."""
+    changed = {v.node: _fitting(v, value).node for v, value in (updates or {}).items()}
+    needed = [*(tensor.node for tensor in outputs.values()), *changed.values()]
+    for state, value in effects_reaching(needed):
+        if state.node in changed:
+            raise GraphError(f"{state.name!r} is updated by the model and by the given updates")
+        changed[state.node] = value.node
     return Program(
         tuple((label, tensor.node) for label, tensor in outputs.items()),
-        tuple((state.node, value.node) for state, value in effects),
+        tuple(changed.items()),
         name=name,
     )
+
+
+def _fitting(variable: Variable, value: object) -> Tensor:
+    """Return ``value`` as a tensor; raise where ``variable`` cannot hold it."""
+    if not isinstance(variable, Variable):
+        raise GraphTypeError(f"updates are of variables, not of {type(variable).__name__}")
+    new = as_tensor(value, variable)
+    if new.node.type != variable.node.type:
+        error = GraphError if new.dtype == variable.dtype else GraphTypeError
+        raise error(
+            locate(
+                f"{variable.name!r} is {variable.node.type}; its update is {new.node.type}",
+                new.node.source,
+            )
+        )
+    return new
 
 
 def _check_loss(loss: Tensor) -> None:
