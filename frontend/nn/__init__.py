@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..dropout import dropout, is_training
+from ..dropout import is_training
 from . import init
 from .activation import (
     CELU,
@@ -43,7 +43,7 @@ from .convolution import (
     Fold,
     Unfold,
 )
-from .dropout import Dropout, Dropout1d, Dropout2d
+from .dropout import Dropout, Dropout1d, Dropout2d, dropout
 from .embedding import Embedding
 from .linear import Bilinear, Flatten, Identity, Lambda, Linear, Unflatten
 from .loss import (

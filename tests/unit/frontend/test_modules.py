@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import types
 
 import numpy as np
 import pytest
@@ -306,3 +307,8 @@ def test_eye_and_gain() -> None:
         nn.init.calculate_gain("softmax")
     with pytest.raises(ValueError, match="two or more axes"):
         initializers.xavier_uniform((3,))
+
+
+def test_public_names_are_not_hidden_by_the_files_they_come_from():
+    hidden = [name for name in nn.__all__ if isinstance(getattr(nn, name), types.ModuleType)]
+    assert hidden == ["init"]
