@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ..compiler.ir.types import FLOATS
 from . import contraction
+from .attention import alibi_bias, scaled_dot_product_attention
 from .convolution import (
     conv1d,
     conv2d,
@@ -129,7 +130,7 @@ from .manipulation import (
 )
 from .padding import pad, pad_last
 from .shaping import Axes, normalize_axis
-from .softmax import log_softmax, logsumexp, softmax
+from .softmax import log_softmax, logsumexp, masked_softmax, softmax
 from .tensor import Tensor, apply, as_tensor, floating
 
 
@@ -281,6 +282,7 @@ __all__ = [
     "acos",
     "acosh",
     "add",
+    "alibi_bias",
     "all",
     "any",
     "arange",
@@ -352,6 +354,7 @@ __all__ = [
     "logical_or",
     "logical_xor",
     "logsumexp",
+    "masked_softmax",
     "matmul",
     "max",
     "maximum",
@@ -380,6 +383,7 @@ __all__ = [
     "round",
     "rsqrt",
     "safe_sqrt",
+    "scaled_dot_product_attention",
     "sigmoid",
     "sign",
     "sin",

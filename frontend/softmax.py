@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .elementwise import exp, isfinite, log, stop_gradient, where
 from .shaping import Axes
 from .tensor import Tensor, floating
@@ -28,6 +30,15 @@ def softmax(x: object, axis: Axes = -1, temperature: object = 1.0) -> Tensor:
         return tensor
     weights = exp(tensor - stop_gradient(tensor.max(axis, keepdims=True)))
     return weights / weights.sum(axis, keepdims=True)
+
+
+def masked_softmax(x: object, axis: Axes = -1) -> Tensor:
+    """Return `softmax`, and zeros with the derivative 0 where all of ``x`` is -inf."""
+    tensor = floating(x)
+    peak = stop_gradient(tensor.max(axis, keepdims=True))
+    weights = exp(tensor - where(peak == -math.inf, 0.0, peak))
+    total = weights.sum(axis, keepdims=True)
+    return weights / where(total == 0, 1.0, total)
 
 
 def log_softmax(x: object, axis: Axes = -1, temperature: object = 1.0) -> Tensor:

@@ -32,9 +32,11 @@ def broadcast_to(x: Node, shape: Shape) -> Node:
 
 
 def reshape(x: Node, shape: Shape) -> Node:
-    """Return ``x`` with ``shape``; chains of reshapes become one."""
+    """Return ``x`` with ``shape``; chains of reshapes become one, and one number a broadcast."""
     while isinstance(x.op, ops.Reshape) and x.shape != shape:
         x = x.inputs[0]
+    if isinstance(x.op, ops.Broadcast) and x.inputs[0].shape == () and x.shape != shape:
+        return broadcast_to(x.inputs[0], shape)
     return x if x.shape == shape else make(ops.Reshape(shape), x, source=x.source)
 
 
