@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from ...compiler.ir.dims import divide_exactly, format_shape, product
-from ...compiler.ir.types import Dim
-from .. import functional as F
-from ..dropout import is_training
+from ...compiler.ir.dims import divide_exactly, format_shape
+from ..normalization import batch_norm, group_norm, layer_norm, rms_norm
 from ..state import Variable, register_effect
 from ..tensor import Tensor, as_tensor
 from ..tracing import fail
@@ -21,16 +19,6 @@ def _affine(shape: tuple[int, ...], weight: bool, bias: bool, dtype: str) -> lis
         Variable(np.ones(shape), "weight", dtype=dtype) if weight else None,
         Variable(np.zeros(shape), "bias", dtype=dtype) if bias else None,
     ]
-
-
-def _scale_and_shift(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    x = x if weight is None else x * weight
-    return x if bias is None else x + bias
-
-
-def _standardize(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
-    centred = x - x.mean(axes, keepdims=True)
-    return centred * F.rsqrt(x.var(axes, keepdims=True) + eps)
 
 
 class LayerNorm(Module):
@@ -57,22 +45,11 @@ class LayerNorm(Module):
 
     def forward(self, x: object) -> Tensor:
         """Return ``x`` (..., *normalized_shape) normalised."""
-        tensor = as_tensor(x)
-        axes = _last_axes(tensor, self.normalized_shape, "LayerNorm")
-        return _scale_and_shift(_standardize(tensor, axes, self.eps), self.weight, self.bias)
+        return layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         affine = self.weight is not None
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={affine}"
-
-
-def _last_axes(x: Tensor, shape: tuple[int, ...], layer: str) -> tuple[int, ...]:
-    if x.shape[-len(shape) :] != shape:
-        fail(
-            f"{layer}: an input of shape {format_shape(x.shape)} does not end in "
-            f"{format_shape(shape)}"
-        )
-    return tuple(range(x.ndim - len(shape), x.ndim))
 
 
 class RMSNorm(Module):
@@ -96,10 +73,7 @@ class RMSNorm(Module):
 
     def forward(self, x: object) -> Tensor:
         """Return ``x`` (..., *normalized_shape) normalised."""
-        tensor = as_tensor(x)
-        axes = _last_axes(tensor, self.normalized_shape, "RMSNorm")
-        scale = F.rsqrt(F.square(tensor).mean(axes, keepdims=True) + self.eps)
-        return _scale_and_shift(tensor * scale, self.weight, None)
+        return rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}"
@@ -129,11 +103,7 @@ class GroupNorm(Module):
         """Return ``x`` (batch, channels, ...) normalised."""
         tensor = as_tensor(x)
         _check_channels(tensor, self.num_channels, "GroupNorm")
-        grouped = tensor.reshape((tensor.shape[0], self.num_groups, -1))
-        normal = _standardize(grouped, (2,), self.eps).reshape(tensor.shape)
-        return _scale_and_shift(
-            normal, _by_channel(self.weight, tensor), _by_channel(self.bias, tensor)
-        )
+        return group_norm(tensor, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}"
@@ -145,12 +115,6 @@ def _check_channels(x: Tensor, channels: int, layer: str) -> None:
             f"{layer}: an input of shape {format_shape(x.shape)} does not fit; its axis 1 must "
             f"be {channels}"
         )
-
-
-def _by_channel(values: Tensor | None, x: Tensor) -> Tensor | None:
-    if values is None or x.ndim == 2:
-        return values
-    return values.reshape((-1, *(1,) * (x.ndim - 2)))
 
 
 class _BatchNorm(Module):
@@ -197,55 +161,28 @@ class _BatchNorm(Module):
             ranks = " or ".join(map(str, self._ranks))
             fail(f"{layer}: needs rank {ranks}, not {format_shape(tensor.shape)}")
         _check_channels(tensor, self.num_features, layer)
-        axes = (0, *range(2, tensor.ndim))
-        if any(tensor.shape[axis] == 0 for axis in axes):  # nothing to standardise or learn from
-            return tensor
-        batch_mean, batch_var = tensor.mean(axes), tensor.var(axes)
-        mean, var = batch_mean, batch_var
-        if self.running_mean is not None and self.running_var is not None:
-            training = is_training()
-            mean = F.where(training, batch_mean, self.running_mean)
-            var = F.where(training, batch_var, self.running_var)
-        centred = tensor - _wide(mean, tensor)
-        normal = centred * _wide(F.rsqrt(var + self.eps), tensor)
-        result = _scale_and_shift(
-            normal, _by_channel(self.weight, tensor), _by_channel(self.bias, tensor)
-        )
-        self._track(result, batch_mean, batch_var, product(tuple(tensor.shape[a] for a in axes)))
-        return result
-
-    def _track(self, result: Tensor, mean: Tensor, var: Tensor, count: Dim) -> None:
-        """Attach the updates of the running statistics to ``result``."""
+        momentum: object = self.momentum
         tracked = self.num_batches_tracked
-        if self.running_mean is None or self.running_var is None or tracked is None:
-            return
-        size = as_tensor(count, dtype=var.dtype)
-        unbiased = var * (size / F.maximum(size - 1.0, 1.0))
-        factor = as_tensor(1.0 if self.momentum is None else self.momentum, var)
-        if self.momentum is None:
-            factor = factor / (tracked + 1).astype(var.dtype)
-
-        def towards(new: Tensor) -> Callable[[Tensor], Tensor]:
-            return lambda old: old * (1.0 - factor) + new * factor
-
-        for state, update in (
-            (self.running_mean, towards(mean)),
-            (self.running_var, towards(unbiased)),
-            (tracked, lambda old: old + 1),
-        ):
-            register_effect(state, result.node, update, training_only=True)
+        if momentum is None and tracked is not None:  # the average of all batches
+            momentum = as_tensor(1.0, tensor) / (tracked + 1).astype(tensor.dtype)
+        result = batch_norm(
+            tensor,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            momentum=momentum,
+            eps=self.eps,
+        )
+        if tracked is not None and result is not tensor:
+            register_effect(tracked, result.node, lambda old: old + 1, training_only=True)
+        return result
 
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
             f"affine={self.affine}, track_running_stats={self.track_running_stats}"
         )
-
-
-def _wide(values: Tensor, x: Tensor) -> Tensor:
-    wide = _by_channel(values, x)
-    assert wide is not None
-    return wide
 
 
 class BatchNorm1d(_BatchNorm):

@@ -248,7 +248,7 @@ def test_loading_is_all_or_nothing() -> None:
     ("layer", "shape", "words"),
     [
         (nn.Linear(784, 10), ("n", 100), r"Linear: .*\(n, 100\).*must be 784"),
-        (nn.LayerNorm(6), ("n", 5), r"LayerNorm: .*\(n, 5\)"),
+        (nn.LayerNorm(6), ("n", 5), r"layer_norm: .*\(n, 5\)"),
         (nn.BatchNorm1d(6), ("n", 5), "axis 1 must be 6"),
         (nn.BatchNorm1d(6), ("n", 6, 2, 2), "needs rank 2 or 3"),
     ],
