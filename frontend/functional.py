@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ..compiler.ir.types import FLOATS
 from . import contraction
 from .attention import alibi_bias, scaled_dot_product_attention
+from .control_flow import cond, scan, while_loop
 from .convolution import (
     conv1d,
     conv2d,
@@ -305,6 +306,7 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "cond",
     "copysign",
     "cos",
     "cosh",
@@ -384,6 +386,7 @@ __all__ = [
     "rsqrt",
     "safe_sqrt",
     "scaled_dot_product_attention",
+    "scan",
     "sigmoid",
     "sign",
     "sin",
@@ -414,6 +417,7 @@ __all__ = [
     "unfold",
     "var",
     "where",
+    "while_loop",
     "zeros",
     "zeros_like",
 ]

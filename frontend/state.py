@@ -181,7 +181,9 @@ def parameter(
 
 
 @dataclass(frozen=True, eq=False)
-class _Effect:
+class Effect:
+    """An update of ``state`` in the graphs that contain ``anchor``; see `register_effect`."""
+
     serial: int
     anchor: weakref.ref[Node]
     state: Variable
@@ -190,7 +192,7 @@ class _Effect:
     training_only: bool
 
 
-_effects: dict[int, _Effect] = {}
+_effects: dict[int, Effect] = {}
 _effects_by_anchor: weakref.WeakKeyDictionary[Node, list[int]] = weakref.WeakKeyDictionary()
 _serials = itertools.count()
 
@@ -213,8 +215,13 @@ def register_effect(
         return  # hash-consing gave the same place of the graph a second time
     serial = next(_serials)
     reference = weakref.ref(anchor, lambda _: _effects.pop(serial, None))
-    _effects[serial] = _Effect(serial, reference, state, update, once, training_only)
+    _effects[serial] = Effect(serial, reference, state, update, once, training_only)
     serials.append(serial)
+
+
+def effects_at(anchor: Node) -> list[Effect]:
+    """Return the updates attached to the graphs that contain ``anchor``."""
+    return [_effects[serial] for serial in _effects_by_anchor.get(anchor, ())]
 
 
 def effects_reaching(nodes: Iterable[Node]) -> list[tuple[Variable, Tensor]]:
@@ -222,7 +229,7 @@ def effects_reaching(nodes: Iterable[Node]) -> list[tuple[Variable, Tensor]]:
     found = sorted(
         serial for node in topological(nodes) for serial in _effects_by_anchor.get(node, ())
     )
-    chains: dict[Node, list[_Effect]] = {}
+    chains: dict[Node, list[Effect]] = {}
     for serial in found:
         effect = _effects[serial]
         chain = chains.setdefault(effect.state.node, [])
@@ -234,7 +241,7 @@ def effects_reaching(nodes: Iterable[Node]) -> list[tuple[Variable, Tensor]]:
     return [(chain[0].state, _fold(chain)) for chain in chains.values()]
 
 
-def _fold(chain: list[_Effect]) -> Tensor:
+def _fold(chain: list[Effect]) -> Tensor:
     value: Tensor = chain[0].state
     for effect in chain:
         new = effect.update(value)

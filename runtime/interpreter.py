@@ -6,15 +6,16 @@ the native backends.  Nothing here is derived from the formulas or rewrites that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..compiler.errors import IndexRangeError, InputError, VerificationError, locate
 from ..compiler.ir import ops
+from ..compiler.ir.bodies import families, family
 from ..compiler.ir.dims import evaluate, format_shape
-from ..compiler.ir.graph import Node, Program
+from ..compiler.ir.graph import Node, Program, topological
 from ..compiler.ir.scalars import Formula, subterms
 from ..compiler.ir.types import Dim, Shape, TensorType
 from .binding import InputBinder
@@ -33,6 +34,7 @@ class Context:
     sizes: Mapping[str, int]
     promote: bool = False
     training: bool = False
+    bodies: Mapping[ops.Body, _Evaluation] = field(default_factory=dict)
 
     def size(self, dim: Dim) -> int:
         return dim if isinstance(dim, int) else evaluate(dim, self.sizes)
@@ -46,6 +48,40 @@ class Context:
 
 def _promoted(dtype: str, promote: bool) -> str:
     return "float64" if promote and dtype == "float32" else dtype
+
+
+class _Evaluation:
+    """Nodes in the order of evaluation, and which values may go after each."""
+
+    def __init__(
+        self, order: list[Node], kept: Iterable[Node], bodies: dict[ops.Body, _Evaluation]
+    ) -> None:
+        self.order = order
+        self.families = families(order)
+        for op, _ in self.families:
+            assert isinstance(op, ops.Nested)
+            for body in op.bodies:
+                if body not in bodies:
+                    inside = topological((*body.formals, *body.results))
+                    ends = (*body.formals, *body.results)
+                    bodies[body] = _Evaluation(inside, ends, bodies)
+        last_user = {x: node for node in order for x in node.inputs}
+        alive = set(kept)
+        self.dying: dict[Node, list[Node]] = {}
+        for node, user in last_user.items():
+            if node not in alive:
+                self.dying.setdefault(user, []).append(node)
+
+    def run(self, values: dict[Node, np.ndarray], context: Context) -> None:
+        """Add the value of every node that is kept to ``values``, which holds the leaves."""
+        for node in self.order:
+            if node not in values:
+                if isinstance(node.op, ops.Nested):
+                    _evaluate_family(self.families[family(node)], values, context)
+                else:
+                    values[node] = _evaluate_node(node, values, context)
+            for dead in self.dying.get(node, ()):
+                del values[dead]
 
 
 class Interpreter:
@@ -75,12 +111,9 @@ class Interpreter:
                 if isinstance(n.op, ops.Input)
             ]
         )
-        last_user = {x: node for node in self.order for x in node.inputs}
-        kept = {*program.roots, *(state for state, _ in program.updates)}
-        self._dying: dict[Node, list[Node]] = {}
-        for node, user in last_user.items():
-            if node not in kept:
-                self._dying.setdefault(user, []).append(node)
+        kept = (*program.roots, *(state for state, _ in program.updates))
+        self._bodies: dict[ops.Body, _Evaluation] = {}
+        self._evaluation = _Evaluation(self.order, kept, self._bodies)
 
     def run(
         self, inputs: Mapping[str, object], states: Mapping[Node, np.ndarray] | None = None
@@ -90,20 +123,15 @@ class Interpreter:
         Neither ``inputs`` nor ``states`` is written to, and no result shares memory with them.
         """
         arrays, sizes = self.binder.bind(inputs)
-        context = Context(
-            dict(zip(self.binder.symbols, sizes, strict=True)), self.promote, self.training
-        )
+        known = dict(zip(self.binder.symbols, sizes, strict=True))
+        context = Context(known, self.promote, self.training, self._bodies)
         values: dict[Node, np.ndarray] = dict(zip(self.inputs, arrays, strict=True))
         named = dict(zip(self.binder.names, arrays, strict=True))
         check_requirements(self.program, named, context.sizes)
         for state in self.states:
             values[state] = _state_value(state, states or {}, context)
         with np.errstate(all="ignore"):
-            for node in self.order:
-                if node not in values:
-                    values[node] = _evaluate_node(node, values, context)
-                for dead in self._dying.get(node, ()):
-                    del values[dead]
+            self._evaluation.run(values, context)
         outputs = {name: _owned(values[node]) for name, node in self.program.outputs}
         updates = {state: _owned(values[new]) for state, new in self.program.updates}
         return outputs, updates
@@ -143,7 +171,10 @@ def _evaluate_node(node: Node, values: Mapping[Node, np.ndarray], context: Conte
             locate(f"{node.op.name}: no input determines the size {missing.args[0]!r}", node.source)
         ) from None
     value = _EVALUATORS[type(node.op)](node.op, node, [values[x] for x in node.inputs], context)
-    value = np.asarray(value)
+    return _checked(node, np.asarray(value), shape, context)
+
+
+def _checked(node: Node, value: np.ndarray, shape: tuple[int, ...], context: Context) -> np.ndarray:
     if value.shape != shape or value.dtype != context.dtype(node.dtype):
         raise VerificationError(
             locate(
@@ -331,6 +362,61 @@ def _scatter_add(op: ops.ScatterAdd, node: Node, args: Args, context: Context) -
     np.add.at(result, flat, rows)
     return np.moveaxis(result, 0, axis)
 
+
+# -- loops and branches ---------------------------------------------------------------------------
+
+
+def _evaluate_family(nodes: list[Node], values: dict[Node, np.ndarray], context: Context) -> None:
+    """Run a loop or branch once, and give each of its nodes its value."""
+    op, inputs = nodes[0].op, nodes[0].inputs
+    assert isinstance(op, ops.Nested)
+    results = _LOOPS[type(op)](op, [values[x] for x in inputs], context)
+    for node in nodes:
+        assert isinstance(node.op, ops.Nested)
+        value = np.asarray(results[node.op.output])
+        values[node] = _checked(node, value, context.shape(node.shape), context)
+
+
+def _run_body(body: ops.Body, args: Args, context: Context) -> Args:
+    values = dict(zip(body.formals, args, strict=True))
+    context.bodies[body].run(values, context)
+    return [values[node] for node in body.results]
+
+
+def _scan(op: ops.Scan, args: Args, context: Context) -> Args:
+    """One step after the other; a step's results are kept where its items came from."""
+    first, last = op.carries, op.carries + op.sequences
+    carries, sequences, outer = args[:first], args[first:last], args[last:]
+    length = context.size(op.length)
+    stacked = [
+        np.empty((length, *context.shape(node.shape)), context.dtype(node.dtype))
+        for node in op.body.results[first:]
+    ]
+    for step in reversed(range(length)) if op.reverse else range(length):
+        results = _run_body(op.body, [*carries, *(s[step] for s in sequences), *outer], context)
+        carries = results[:first]
+        for stack, value in zip(stacked, results[first:], strict=True):
+            stack[step] = value
+    return [*carries, *stacked]
+
+
+def _cond(op: ops.Cond, args: Args, context: Context) -> Args:
+    return _run_body(op.then if args[0] else op.other, args[1:], context)
+
+
+def _while(op: ops.While, args: Args, context: Context) -> Args:
+    count = len(op.body.results)
+    carries, outer = args[:count], args[count:]
+    while _run_body(op.condition, [*carries, *outer], context)[0]:
+        carries = _run_body(op.body, [*carries, *outer], context)
+    return carries
+
+
+_LOOPS: dict[type[ops.Op], Callable[..., Args]] = {
+    ops.Scan: _scan,
+    ops.Cond: _cond,
+    ops.While: _while,
+}
 
 _EVALUATORS: dict[type[ops.Op], Callable[..., np.ndarray]] = {
     ops.Constant: _constant,

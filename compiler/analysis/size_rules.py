@@ -6,13 +6,13 @@ from ..artifact import SizeRule
 from ..errors import locate
 from ..ir import ops
 from ..ir.dims import SymbolicDim, product
-from ..ir.graph import Node, Program
+from ..ir.graph import Node, Program, with_bodies
 
 
 def find_size_rules(program: Program) -> tuple[SizeRule, ...]:
     """Return the rules of every node: divisors of means, axes of max and min, bounds of slices."""
     rules: list[SizeRule] = []
-    for node in program.nodes():
+    for node in with_bodies(program.roots):
         rules += [
             SizeRule(value, locate(message, node.source), unless)
             for value, message, unless in _rules_of(node)

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 
 from ..analysis.views import graph_view, reachable_between
 from ..errors import GraphError, GraphTypeError, locate
-from ..ir import construct
+from ..ir import construct, ops
+from ..ir.bodies import families, family, merge_loops
 from ..ir.dims import format_shape
 from ..ir.graph import Node, constant, topological
-from .adjoints import adjoint
+from .adjoints import Cotangents, adjoint
+from .loops import loop_adjoint
 
 
 def gradient(
@@ -41,6 +43,7 @@ def gradient(
             if not node.type.is_float:
                 message = f"{what} {node.op.name}: needs floating-point elements, not {node.type}"
                 raise GraphTypeError(locate(message, node.source))
+    outputs, wrt = _merged(outputs, wrt)
     pending: dict[Node, Node] = {}
     for output, seed in zip(outputs, _seeds(outputs, cotangents), strict=True):
         _accumulate(pending, output, seed)
@@ -48,20 +51,52 @@ def gradient(
     wanted = set(wrt)
     active = reachable_between(graph_view(outputs), wrt, outputs)
     found: dict[Node, Node] = {}
+    loops = _Loops(order)
     for node in reversed(order):
         cotangent = pending.pop(node, None)
-        if cotangent is None or node not in active:
-            continue
-        if node in wanted:
+        if cotangent is not None and node in wanted:
             found[node] = cotangent
         flows = [x in active and x.type.is_float for x in node.inputs]
-        if any(flows):
-            for x, flow, part in zip(
-                node.inputs, flows, adjoint(node, cotangent, flows), strict=True
-            ):
-                if flow and part is not None:
-                    _accumulate(pending, x, part)
+        if isinstance(node.op, ops.Nested):
+            parts = loops.adjoint(node, cotangent if node in active else None, flows)
+        elif cotangent is None or node not in active or not any(flows):
+            continue
+        else:
+            parts = adjoint(node, cotangent, flows)
+        for x, flow, part in zip(node.inputs, flows, parts, strict=True):
+            if flow and part is not None:
+                _accumulate(pending, x, part)
     return [found[x] if x in found else construct.full(0, x.type) for x in wrt]
+
+
+class _Loops:
+    """Waits for the cotangents of all outputs of a loop, so that its adjoint is one loop."""
+
+    def __init__(self, order: Sequence[Node]) -> None:
+        self.waiting = {key: len(nodes) for key, nodes in families(order).items()}
+        self.cotangents: dict[object, dict[int, Node]] = {}
+
+    def adjoint(self, node: Node, cotangent: Node | None, flows: Sequence[bool]) -> Cotangents:
+        """Return the cotangents of the inputs at the last output that is seen, else nothing.
+
+        All users of a loop's outputs come before that one in reversed order, all of the loop's
+        inputs after it.
+        """
+        assert isinstance(node.op, ops.Nested)
+        key = family(node)
+        known = self.cotangents.setdefault(key, {})
+        if cotangent is not None:
+            known[node.op.output] = cotangent
+        self.waiting[key] -= 1
+        if self.waiting[key] or not known or not any(flows):
+            return [None] * len(node.inputs)
+        return loop_adjoint(node, known, flows, gradient)
+
+
+def _merged(outputs: Sequence[Node], wrt: Sequence[Node]) -> tuple[Sequence[Node], Sequence[Node]]:
+    """Unite loops that share their carries, as a loop and its own gradient's copy of it do."""
+    merged = merge_loops([*outputs, *wrt])
+    return merged[: len(outputs)], merged[len(outputs) :]
 
 
 def _seeds(outputs: Sequence[Node], cotangents: Sequence[Node] | None) -> Sequence[Node]:

@@ -106,6 +106,20 @@ def topological(roots: Iterable[Node]) -> list[Node]:
     return order
 
 
+def with_bodies(roots: Iterable[Node]) -> Iterator[Node]:
+    """Yield every node that ``roots`` need, and every node of the bodies among them, once each."""
+    seen: set[ops.Body] = set()
+    pending = [list(roots)]
+    while pending:
+        for node in topological(pending.pop()):
+            yield node
+            if isinstance(node.op, ops.Nested):
+                for body in node.op.bodies:
+                    if body not in seen:
+                        seen.add(body)
+                        pending.append([*body.formals, *body.results])
+
+
 @dataclass(frozen=True)
 class Requirement:
     """Before anything runs, every element of an input must lie in ``[low, high)`` or be ``ignore``.

@@ -274,6 +274,72 @@ def _constant(op: ops.Constant, inputs: Types) -> TensorType:
     return TensorType(op.value.array.dtype.name, op.value.array.shape)
 
 
+def _check_arguments(body: ops.Body, given: Types, what: str) -> None:
+    if len(body.formals) != len(given):
+        raise _Misfit(f"{what} takes {len(body.formals)} values, not {len(given)}")
+    for position, (formal, kind) in enumerate(zip(body.formals, given, strict=True)):
+        if formal.type != kind:
+            raise _Misfit(f"value {position} of {what} is {formal.type}, not {kind}")
+
+
+def _check_carries(results: Types, carries: Types) -> None:
+    for position, (kind, wanted) in enumerate(zip(results, carries, strict=True)):
+        if kind != wanted:
+            raise _Misfit(f"carry {position} begins as {wanted} and becomes {kind}")
+
+
+def _output(op: ops.Nested, results: Types) -> TensorType:
+    if not 0 <= op.output < len(results):
+        raise _Misfit(f"has {len(results)} outputs and no output {op.output}")
+    return results[op.output]
+
+
+def _result_types(body: ops.Body) -> Types:
+    return tuple(node.type for node in body.results)
+
+
+def _scan(op: ops.Scan, inputs: Types) -> TensorType:
+    first, last = op.carries, op.carries + op.sequences
+    items = []
+    for position, kind in enumerate(inputs[first:last]):
+        if not kind.shape or kind.shape[0] != op.length:
+            raise _Misfit(f"sequence {position} has no {op.length} items along its first axis")
+        items.append(TensorType(kind.dtype, kind.shape[1:]))
+    _check_arguments(op.body, (*inputs[:first], *items, *inputs[last:]), "the step")
+    results = _result_types(op.body)
+    _check_carries(results[:first], inputs[:first])
+    stacked = (TensorType(kind.dtype, (op.length, *kind.shape)) for kind in results[first:])
+    return _output(op, (*results[:first], *stacked))
+
+
+def _cond(op: ops.Cond, inputs: Types) -> TensorType:
+    predicate, *operands = inputs
+    _require_predicate(predicate)
+    for body, what in ((op.then, "the first branch"), (op.other, "the second branch")):
+        _check_arguments(body, tuple(operands), what)
+    then, other = map(_result_types, op.bodies)
+    if then != other:
+        listed = " and ".join("(" + ", ".join(map(str, kinds)) + ")" for kinds in (then, other))
+        raise _Misfit(f"the branches give {listed}")
+    return _output(op, then)
+
+
+def _while(op: ops.While, inputs: Types) -> TensorType:
+    for body, what in ((op.condition, "the condition"), (op.body, "the step")):
+        _check_arguments(body, inputs, what)
+    if len(op.condition.results) != 1:
+        raise _Misfit("the condition has one result")
+    _require_predicate(op.condition.results[0].type)
+    results = _result_types(op.body)
+    _check_carries(results, inputs[: len(results)])
+    return _output(op, results)
+
+
+def _require_predicate(kind: TensorType) -> None:
+    if kind != TensorType("bool", ()):
+        raise _Misfit(f"the condition is {kind}; it must be one bool", GraphTypeError)
+
+
 _RULES: dict[type, Callable[..., TensorType]] = {
     ops.Input: lambda op, _: op.type,
     ops.State: lambda op, _: op.type,
@@ -295,4 +361,7 @@ _RULES: dict[type, Callable[..., TensorType]] = {
     ops.Concat: _concat,
     ops.Gather: _gather,
     ops.ScatterAdd: _scatter_add,
+    ops.Scan: _scan,
+    ops.Cond: _cond,
+    ops.While: _while,
 }

@@ -7,6 +7,10 @@
     Reduce   = Reduce(kind, axes)                                     sum prod max min argmax argmin
     View     = Reshape | Transpose | Broadcast | Slice | Pad | Flip | Concat
     Index    = Gather(axis) | ScatterAdd(axis, size)
+    Loop     = Scan(body, length) | Cond(then, other) | While(condition, body)
+
+A loop computes several values; each of its nodes gives one of them (``output``), and nodes that
+differ in that alone are one computation.  A `Body` is a graph over formals of its own.
 
 Everything else that a user writes (softmax, normalisation, losses, optimizers) is a composition.
 """
@@ -15,13 +19,17 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from .dims import SymbolicDim, format_shape
 from .scalars import Formula
 from .types import Dim, Shape, TensorType
+
+if TYPE_CHECKING:
+    from .graph import Node
 
 
 class Value:
@@ -278,6 +286,107 @@ class ScatterAdd(Op):
     size: Dim
 
 
+@dataclass(frozen=True)
+class Body:
+    """A closed piece of graph: ``results`` as functions of ``formals``.
+
+    Formals are `Input` nodes with labels that tell role and position (``ir/bodies.py``), so that
+    equal bodies are equal.  No other input and no state occurs; what the body uses of the graph
+    around it is passed to it.
+    """
+
+    formals: tuple[Node, ...]
+    results: tuple[Node, ...]
+
+    def __repr__(self) -> str:
+        return f"<body of {len(self.formals)} formals, {len(self.results)} results>"
+
+
+class Nested(Op):
+    """Base of the primitives that run bodies."""
+
+    output: int
+
+    @property
+    def bodies(self) -> tuple[Body, ...]:
+        """Every body, in a fixed order."""
+        raise NotImplementedError
+
+    def with_bodies(self, bodies: tuple[Body, ...]) -> Self:
+        """Return the same operator over other bodies."""
+        raise NotImplementedError
+
+    @property
+    def family(self) -> Self:
+        """The operator short of which output it gives: nodes of one family over the same inputs
+        are one computation."""
+        return replace(self, output=-1)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class Scan(Nested):
+    """``length`` steps of ``(carries, items, outer) -> (carries, stacked)``.
+
+    Inputs: ``carries`` initial carries, ``sequences`` sequences of ``length`` items along their
+    first axis, and what every step gets as it is.  With ``reverse`` the last items come first; a
+    step's results are stacked where its items came from.  Output ``k`` of the carries is the
+    carry after the last step; the others are the stacked results.
+    """
+
+    body: Body
+    carries: int
+    sequences: int
+    length: Dim
+    reverse: bool
+    output: int
+
+    @property
+    def bodies(self) -> tuple[Body, ...]:
+        return (self.body,)
+
+    def with_bodies(self, bodies: tuple[Body, ...]) -> Scan:
+        return replace(self, body=bodies[0])
+
+
+@dataclass(frozen=True)
+class Cond(Nested):
+    """``then`` of the inputs behind the predicate where it holds, else ``other`` of them.
+
+    Inputs: a 0-d bool, then one for each formal.  Only one body runs.
+    """
+
+    then: Body
+    other: Body
+    output: int
+
+    @property
+    def bodies(self) -> tuple[Body, ...]:
+        return (self.then, self.other)
+
+    def with_bodies(self, bodies: tuple[Body, ...]) -> Cond:
+        return replace(self, then=bodies[0], other=bodies[1])
+
+
+@dataclass(frozen=True)
+class While(Nested):
+    """``body`` again and again, as long as ``condition`` of the carries holds.
+
+    Inputs: initial carries, then what every step gets as it is; both bodies have a formal for
+    each.  ``condition`` gives a 0-d bool, ``body`` the new carries.
+    """
+
+    condition: Body
+    body: Body
+    output: int
+
+    @property
+    def bodies(self) -> tuple[Body, ...]:
+        return (self.condition, self.body)
+
+    def with_bodies(self, bodies: tuple[Body, ...]) -> While:
+        return replace(self, condition=bodies[0], body=bodies[1])
+
+
 def dims_of(op: Op) -> tuple[Dim, ...]:
     """Return the dimensions that ``op`` itself mentions."""
     match op:
@@ -295,6 +404,8 @@ def dims_of(op: Op) -> tuple[Dim, ...]:
             return op.low + op.high
         case ScatterAdd():
             return (op.size,)
+        case Scan():
+            return (op.length,)
         case _:
             return ()
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from ..errors import VerificationError, locate
 from . import construct, ops
+from .bodies import rebuilt, through_bodies
 from .graph import Node, Program, apply, constant, make, scalar_value, topological
 from .scalars import SCALAR_FUNCTIONS, Formula, Term, call, number, param
 
@@ -269,17 +270,23 @@ def rewrite_nodes(
     roots: Sequence[Node], rules: Iterable[Rule], on_fire: OnFire | None = None
 ) -> list[Node]:
     """Return ``roots`` rewritten by ``rules`` until none applies; see `apply_rules`."""
-    work = _Pass(rules, on_fire)
-    order = topological(roots)
-    work.budget += 50 * len(order)
-    for node in order:
-        work.settle(node)
-    return [work.settled[root] for root in roots]
+    rules = tuple(rules)
+
+    def rewritten(roots: Sequence[Node]) -> list[Node]:
+        work = _Pass(rules, on_fire)
+        order = topological(roots)
+        work.budget += 50 * len(order)
+        for node in order:
+            work.settle(node)
+        return [work.settled[root] for root in roots]
+
+    return through_bodies(roots, rewritten)
 
 
 def apply_rules(program: Program, rules: Iterable[Rule], on_fire: OnFire | None = None) -> Program:
     """Return ``program`` with ``rules`` applied, inputs before their users, until none applies.
 
+    Bodies of loops and branches are rewritten first, each as a graph of its own.
     Of the rules that match a node the first one fires.  ``on_fire(rule, before, after)`` hears of
     each.  Raises VerificationError where a rule changes a type or rules undo each other.
     """
@@ -289,11 +296,14 @@ def apply_rules(program: Program, rules: Iterable[Rule], on_fire: OnFire | None 
 def replace_nodes(roots: Sequence[Node], substitute: Callable[[Node], Node | None]) -> list[Node]:
     """Return ``roots`` rebuilt with each node for which ``substitute`` gives another one replaced.
 
-    ``substitute`` sees nodes whose inputs have been replaced already.
+    ``substitute`` sees nodes whose inputs have been replaced already, in bodies too.
     """
-    done: dict[Node, Node] = {}
-    for node in topological(roots):
-        inputs = tuple(done[x] for x in node.inputs)
-        now = node if inputs == node.inputs else make(node.op, *inputs, source=node.source)
-        done[node] = substitute(now) or now
-    return [done[root] for root in roots]
+
+    def replaced(roots: Sequence[Node]) -> list[Node]:
+        done: dict[Node, Node] = {}
+        for node in topological(roots):
+            now = rebuilt(node, tuple(done[x] for x in node.inputs))
+            done[node] = substitute(now) or now
+        return [done[root] for root in roots]
+
+    return through_bodies(roots, replaced)

@@ -1,11 +1,15 @@
 """The text form of a program: one line per node, and the parser that reads it back exactly.
 
-    program  = 'program' name { node | output | update | require }
+    program  = 'program' name { body } { node | output | update | require }
+    body     = 'body' '@'number { node } 'end' 'formals' '(' { '%'number } ')'
+               'results' '(' { '%'number } ')'
     node     = '%'number '=' op '(' { '%'number } ')' { field '=' value } ':' type [ '@' source ]
     output   = 'output' name '=' '%'number
     update   = 'update' '%'number '=' '%'number
     require  = 'require' '%'number 'low' '=' dim 'high' '=' dim [ 'ignore' '=' number ]
                text [ '@' source ]
+
+Inner bodies stand before the bodies that use them; a body's node numbers are its own.
 
 ``op`` is a primitive's name, or an elementary function's for a `Map` of one.  `_FIELDS` lists the
 fields of every primitive and the codec of each; `_CODECS` says how a codec prints and reads.
@@ -57,6 +61,16 @@ _FIELDS: dict[type[ops.Op], tuple[tuple[str, str], ...]] = {
     ops.Concat: (("axis", "integer"),),
     ops.Gather: (("axis", "integer"),),
     ops.ScatterAdd: (("axis", "integer"), ("size", "dim")),
+    ops.Scan: (
+        ("body", "body"),
+        ("carries", "integer"),
+        ("sequences", "integer"),
+        ("length", "dim"),
+        ("reverse", "flag"),
+        ("output", "integer"),
+    ),
+    ops.Cond: (("then", "body"), ("other", "body"), ("output", "integer")),
+    ops.While: (("condition", "body"), ("body", "body"), ("output", "integer")),
 }
 _PRIMITIVES = {kind.__name__.lower(): kind for kind in _FIELDS}
 
@@ -73,14 +87,46 @@ def format_program(program: Program, sources: bool = False) -> str:
     order = topological((*program.nodes(), *(r.input for r in program.requirements)))
     names = {node: f"%{position}" for position, node in enumerate(order)}
     lines = [f"program {json.dumps(program.name)}"]
-    lines += [f"  {format_node(node, names, sources)}" for node in order]
+    bodies: dict[ops.Body, str] = {}
+    for body in _inner_first(order):
+        bodies[body] = f"@{len(bodies)}"
+        lines += _format_body(body, bodies, sources)
+    lines += [f"  {format_node(node, names, sources, bodies)}" for node in order]
     lines += [f"  output {json.dumps(name)} = {names[node]}" for name, node in program.outputs]
     lines += [f"  update {names[state]} = {names[new]}" for state, new in program.updates]
     lines += [f"  {_format_requirement(r, names[r.input])}" for r in program.requirements]
     return "\n".join(lines) + "\n"
 
 
-def format_node(node: Node, names: Mapping[Node, str] | None = None, sources: bool = False) -> str:
+def _inner_first(nodes: Iterable[Node]) -> list[ops.Body]:
+    """Return the bodies of ``nodes``, each once, behind those that it uses."""
+    found: dict[ops.Body, None] = {}
+    for node in nodes:
+        if isinstance(node.op, ops.Nested):
+            for body in node.op.bodies:
+                if body not in found:
+                    found |= dict.fromkeys(_inner_first(topological(body.results)))
+                    found[body] = None
+    return list(found)
+
+
+def _format_body(body: ops.Body, bodies: Mapping[ops.Body, str], sources: bool) -> list[str]:
+    order = topological((*body.formals, *body.results))
+    names = {node: f"%{position}" for position, node in enumerate(order)}
+    formals, results = (", ".join(names[x] for x in part) for part in (body.formals, body.results))
+    return [
+        f"  body {bodies[body]}",
+        *(f"    {format_node(node, names, sources, bodies)}" for node in order),
+        f"  end formals({formals}) results({results})",
+    ]
+
+
+def format_node(
+    node: Node,
+    names: Mapping[Node, str] | None = None,
+    sources: bool = False,
+    bodies: Mapping[ops.Body, str] | None = None,
+) -> str:
     """Return the line of one node; ``names`` says what to call nodes (default: their serials)."""
 
     def name(x: Node) -> str:
@@ -92,8 +138,11 @@ def format_node(node: Node, names: Mapping[Node, str] | None = None, sources: bo
     parts = [f"{name(node)} = {head}({', '.join(map(name, node.inputs))})"]
     if not elementary:
         for field, codec in _FIELDS[type(op)]:
-            if field != "type":
-                parts.append(f"{field}={_CODECS[codec][0](getattr(op, field))}")
+            value = getattr(op, field)
+            if codec == "body":
+                parts.append(f"{field}={repr(value) if bodies is None else bodies[value]}")
+            elif field != "type":
+                parts.append(f"{field}={_CODECS[codec][0](value)}")
     parts.append(f": {_format_type(node.type)}")
     if sources and node.source is not None:
         parts.append(_format_source(node.source))
@@ -216,7 +265,8 @@ _TOKEN = re.compile(
 class _Reader:
     """The tokens of one line, read from left to right."""
 
-    def __init__(self, line: str) -> None:
+    def __init__(self, line: str, bodies: Mapping[int, ops.Body]) -> None:
+        self.bodies = bodies
         self.tokens: list[tuple[str, str]] = []
         self.position = 0
         start = 0
@@ -379,6 +429,19 @@ class _Reader:
             raise GraphError(f"{kind} needs {count} elements, not {array.size}")
         return ops.Value(array.reshape(kind.shape))  # type: ignore[arg-type]
 
+    def flag(self) -> bool:
+        return bool(self.integer())
+
+    def body_number(self) -> int:
+        self.expect("@")
+        return self.integer()
+
+    def body(self) -> ops.Body:
+        number = self.body_number()
+        if number not in self.bodies:
+            raise GraphError(f"body @{number} is used before it is defined")
+        return self.bodies[number]
+
     def formula(self) -> Formula:
         name = self.text()
         self.expect("(")
@@ -426,6 +489,8 @@ _CODECS: dict[str, tuple[Callable[[Any], str], Callable[[_Reader], Any]]] = {
     "maps": (lambda maps: "(" + ", ".join(map(_format_map, maps)) + ")", _Reader.maps),
     "value": (_format_value, _Reader.value),
     "function": (_format_formula, _Reader.formula),
+    "flag": (lambda flag: str(int(flag)), _Reader.flag),
+    "body": (repr, _Reader.body),
 }
 
 
@@ -436,6 +501,9 @@ def parse_program(text: str) -> Program:
     Raises GraphError, which names the line, where the text is not a well-typed program.
     """
     nodes: dict[str, Node] = {}
+    outside = nodes
+    bodies: dict[int, ops.Body] = {}
+    opened: int | None = None
     outputs: list[tuple[str, Node]] = []
     updates: list[tuple[Node, Node]] = []
     requirements: list[Requirement] = []
@@ -444,7 +512,7 @@ def parse_program(text: str) -> Program:
         if not line.strip():
             continue
         try:
-            reader = _Reader(line)
+            reader = _Reader(line, bodies)
             if name is None:
                 reader.expect("program")
                 name = reader.text()
@@ -453,6 +521,14 @@ def parse_program(text: str) -> Program:
                 if label in nodes:
                     raise GraphError(f"{label} is defined twice")
                 nodes[label] = _read_node(reader, nodes)
+            elif opened is None and reader.accept("body"):
+                opened = reader.body_number()
+                if opened in bodies:
+                    raise GraphError(f"body @{opened} is defined twice")
+                nodes = {}
+            elif opened is not None:
+                bodies[opened] = _read_end_of_body(reader, nodes)
+                nodes, opened = outside, None
             elif reader.accept("output"):
                 label = reader.text()
                 reader.expect("=")
@@ -471,6 +547,8 @@ def parse_program(text: str) -> Program:
             raise GraphError(f"line {lineno}: {error}") from error
     if name is None:
         raise GraphError("line 1: expected 'program', found nothing")
+    if opened is not None:
+        raise GraphError(f"body @{opened} has no end")
     return Program(tuple(outputs), tuple(updates), name, tuple(requirements))
 
 
@@ -479,6 +557,16 @@ def _read_reference(reader: _Reader, nodes: Mapping[str, Node]) -> Node:
     if label not in nodes:
         raise GraphError(f"{label} is used before it is defined")
     return nodes[label]
+
+
+def _read_end_of_body(reader: _Reader, nodes: Mapping[str, Node]) -> ops.Body:
+    parts = []
+    reader.expect("end")
+    for what in ("formals", "results"):
+        reader.expect(what)
+        reader.expect("(")
+        parts.append(reader.sequence(")", lambda: _read_reference(reader, nodes)))
+    return ops.Body(*parts)
 
 
 def _read_requirement(reader: _Reader, nodes: Mapping[str, Node]) -> Requirement:

@@ -6,7 +6,7 @@ formula of mixed types, an index map over a missing index, a cycle, an update of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -29,15 +29,18 @@ def verify_program(program: Program, sizes: frozenset[str] = frozenset()) -> Non
     Checked: the graph is acyclic and hash-consed; every type is what inference gives; operators
     keep their invariants; outputs, inputs and states have one meaning per name or key; updates
     replace a state by a value of its type, once; requirements are on inputs; every symbolic size is
-    told by some input, or is one of ``sizes`` (an input that told it may have been optimised away).
+    told by some input, or is one of ``sizes`` (an input that told it may have been optimised away);
+    bodies keep the same rules, and depend on nothing but their formals.
     """
-    order = _order_without_cycles(program)
+    order = _order_without_cycles([*program.roots, *(target for target, _ in program.updates)])
     for node in order:
         _verify_node(node)
     _verify_names(program, order)
     _verify_updates(program)
     _verify_requirements(program)
-    _verify_symbols(order, sizes)
+    told = sizes | _told_symbols(order)
+    _verify_symbols(order, told)
+    _verify_bodies(order, told, set())
 
 
 def _fail(message: str, *nodes: Node) -> VerificationError:
@@ -54,10 +57,9 @@ def _show(node: Node) -> str:
         return f"%{node.serial} = {node.op!r}"
 
 
-def _order_without_cycles(program: Program) -> list[Node]:
+def _order_without_cycles(roots: Sequence[Node]) -> list[Node]:
     order: list[Node] = []
     state: dict[Node, str] = {}
-    roots = [*program.roots, *(target for target, _ in program.updates)]
     stack: list[tuple[Node, bool]] = [(root, False) for root in reversed(roots)]
     while stack:
         node, expanded = stack.pop()
@@ -278,16 +280,39 @@ def _verify_requirements(program: Program) -> None:
             raise _fail("a requirement is on what is no input", requirement.input)
 
 
-def _verify_symbols(order: list[Node], sizes: frozenset[str]) -> None:
-    told = sizes | {
-        name
-        for node in order
-        if isinstance(node.op, ops.Input)
-        for dim in node.shape
-        for name in symbols(dim)
-    }
+def _told_symbols(order: Iterable[Node]) -> frozenset[str]:
+    inputs = (node for node in order if isinstance(node.op, ops.Input))
+    return frozenset(name for node in inputs for dim in node.shape for name in symbols(dim))
+
+
+def _verify_symbols(order: list[Node], told: frozenset[str]) -> None:
     for node in order:
         used = {name for dim in (*ops.dims_of(node.op), *node.shape) for name in symbols(dim)}
         if used - told:
             missing = ", ".join(sorted(used - told))
             raise _fail(f"no input's shape tells the size {missing}", node)
+
+
+# -- bodies ---------------------------------------------------------------------------------------
+
+
+def _verify_bodies(order: list[Node], told: frozenset[str], seen: set[ops.Body]) -> None:
+    for node in order:
+        if not isinstance(node.op, ops.Nested):
+            continue
+        for body in node.op.bodies:
+            if body not in seen:
+                seen.add(body)
+                _verify_body(body, node, told, seen)
+
+
+def _verify_body(body: ops.Body, user: Node, told: frozenset[str], seen: set[ops.Body]) -> None:
+    if len(set(body.formals)) != len(body.formals):
+        raise _fail("a body has one formal twice", user, *body.formals)
+    inside = _order_without_cycles(body.results)
+    for node in inside:
+        _verify_node(node)
+        if isinstance(node.op, (ops.Input, ops.State)) and node not in body.formals:
+            raise _fail("a body uses a value from outside that is not passed to it", user, node)
+    _verify_symbols([*body.formals, *inside], told)
+    _verify_bodies(inside, told, seen)

@@ -12,21 +12,19 @@ from ..ir import ops
 from ..ir.construct import broadcast_to, extent, reshape, transpose
 from ..ir.dims import product
 from ..ir.graph import Node, Program, apply, constant, make
+from ..ir.rewrite import replace_nodes
 from ..ir.types import Dim, TensorType
 
 
 def legalize(program: Program) -> Program:
     """Return ``program`` with every contraction and reduction in a form that can be lowered."""
-    done: dict[Node, Node] = {}
-    for node in program.nodes():
-        inputs = tuple(done[x] for x in node.inputs)
-        rebuilt = node if inputs == node.inputs else make(node.op, *inputs, source=node.source)
+
+    def legal(node: Node) -> Node | None:
         if isinstance(node.op, ops.Contract):
-            rebuilt = legalize_contract(rebuilt)
-        elif isinstance(node.op, ops.Reduce):
-            rebuilt = split_reduction(rebuilt)
-        done[node] = rebuilt
-    return program.with_roots(done[root] for root in program.roots)
+            return legalize_contract(node)
+        return split_reduction(node) if isinstance(node.op, ops.Reduce) else None
+
+    return program.with_roots(replace_nodes(program.roots, legal))
 
 
 def _plain_indices(index_map: ops.IndexMap) -> list[int] | None:

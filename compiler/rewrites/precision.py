@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..ir import construct, ops
-from ..ir.graph import Node, Program, constant, make
+from ..ir.bodies import through_bodies
+from ..ir.graph import Node, Program, constant, make, topological
 from ..ir.types import FLOATS, TensorType
 
 
@@ -19,10 +21,17 @@ def change_precision(program: Program, dtype: str) -> Program:
     """
     if dtype not in FLOATS:
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(sorted(FLOATS))}")
-    done: dict[Node, Node] = {}
-    for node in program.nodes():
-        done[node] = _converted(node, tuple(done[x] for x in node.inputs), dtype)
-    changed = program.with_roots(done[root] for root in program.roots)
+
+    def converted(roots: Sequence[Node]) -> list[Node]:
+        done: dict[Node, Node] = {}
+        for node in topological(roots):
+            done[node] = _converted(node, tuple(done[x] for x in node.inputs), dtype)
+        return [done[root] for root in roots]
+
+    required = [r.input for r in program.requirements if r.input in set(program.inputs())]
+    roots = through_bodies([*program.roots, *required], converted)
+    changed = program.with_roots(roots[: len(program.roots)])
+    done = dict(zip(required, roots[len(program.roots) :], strict=True))
     updates = tuple(
         (state, construct.cast(value, state.dtype))
         for (state, _), (_, value) in zip(program.updates, changed.updates, strict=True)
