@@ -20,16 +20,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
 import numpy as np
 
 from .dims import SymbolicDim, format_shape
 from .scalars import Formula
 from .types import Dim, Shape, TensorType
-
-if TYPE_CHECKING:
-    from .graph import Node
 
 
 class Value:
@@ -295,8 +292,8 @@ class Body:
     around it is passed to it.
     """
 
-    formals: tuple[Node, ...]
-    results: tuple[Node, ...]
+    formals: tuple[Any, ...]  # nodes, whose class needs this module
+    results: tuple[Any, ...]
 
     def __repr__(self) -> str:
         return f"<body of {len(self.formals)} formals, {len(self.results)} results>"
