@@ -69,6 +69,7 @@ from .loss import (
 )
 from .module import KeyMismatch, Module
 from .normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm, RMSNorm
+from .packed import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
 from .padding import (
     CircularPad1d,
     CircularPad2d,
@@ -86,6 +87,7 @@ from .padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .transformer import (
     Transformer,
     TransformerDecoder,
@@ -124,6 +126,8 @@ __all__ = [
     "Flatten",
     "Fold",
     "GELU",
+    "GRU",
+    "GRUCell",
     "GLU",
     "GaussianNLLLoss",
     "GroupNorm",
@@ -137,6 +141,14 @@ __all__ = [
     "KLDivLoss",
     "KeyMismatch",
     "L1Loss",
+    "LSTM",
+    "LSTMCell",
+    "PackedSequence",
+    "RNN",
+    "RNNCell",
+    "pack_padded_sequence",
+    "pad_packed_sequence",
+    "pad_sequence",
     "Lambda",
     "LayerNorm",
     "LeakyReLU",
