@@ -178,26 +178,3 @@ def _grouped_matmul(left: Tensor, right: Tensor, grouped: bool) -> Tensor:
     wide = left.reshape((*left.shape[:-3], heads, group, *left.shape[-2:]))
     product = wide @ right.expand_dims(-3)
     return product.reshape((*product.shape[:-4], left.shape[-3], *product.shape[-2:]))
-
-
-def alibi_bias(heads: int, queries: Dim, keys: Dim, dtype: object = "float32") -> Tensor:
-    """Return the linear position biases -m (i - j) of each head; (heads, queries, keys).
-
-    The last query stands at the last key.  Slopes m are 2^(-8 h / heads) for h = 1, 2, ...; where
-    ``heads`` is no power of two, those of the next lower power and every other one of twice as
-    many.  Add them as a float mask, with a causal mask (Press, Smith & Lewis, "Train short, test
-    long", 2022).
-    """
-    if heads < 1:
-        fail(f"alibi_bias: needs at least one head, not {heads}")
-    shape = (queries, keys)
-    distance = (iota(shape, 0) + (keys - queries) - iota(shape, 1)).astype(dtype)
-    slopes = as_tensor(_alibi_slopes(heads), dtype=dtype).reshape((heads, 1, 1))
-    return -slopes * distance
-
-
-def _alibi_slopes(heads: int) -> list[float]:
-    power = 2 ** int(math.log2(heads))
-    slopes = [2.0 ** (-8.0 * (h + 1) / power) for h in range(power)]
-    finer = [2.0 ** (-8.0 * (h + 1) / (2 * power)) for h in range(0, 2 * power, 2)]
-    return slopes + finer[: heads - power]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..compiler.ir.types import FLOATS
 from . import contraction
-from .attention import alibi_bias, scaled_dot_product_attention
+from .attention import scaled_dot_product_attention
 from .control_flow import cond, scan, while_loop
 from .convolution import (
     conv1d,
@@ -108,6 +108,7 @@ from .elementwise import (
     trunc,
     where,
 )
+from .embedding import embedding, embedding_bag
 from .manipulation import (
     broadcast_to,
     concatenate,
@@ -130,6 +131,7 @@ from .manipulation import (
     transpose,
 )
 from .padding import pad, pad_last
+from .positions import alibi_bias, rotary_embedding, sinusoidal_encoding
 from .shaping import Axes, normalize_axis
 from .softmax import log_softmax, logsumexp, masked_softmax, softmax
 from .tensor import Tensor, apply, as_tensor, floating
@@ -318,6 +320,8 @@ __all__ = [
     "dot",
     "dropout",
     "einsum",
+    "embedding_bag",
+    "embedding",
     "equal",
     "erf",
     "erfc",
@@ -383,6 +387,7 @@ __all__ = [
     "reshape",
     "roll",
     "round",
+    "rotary_embedding",
     "rsqrt",
     "safe_sqrt",
     "scaled_dot_product_attention",
@@ -391,6 +396,7 @@ __all__ = [
     "sign",
     "sin",
     "sinh",
+    "sinusoidal_encoding",
     "softmax",
     "split",
     "sqrt",

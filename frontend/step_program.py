@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..compiler.autodiff.reverse import gradient
 from ..compiler.errors import GraphError, GraphTypeError, locate
 from ..compiler.ir import ops
-from ..compiler.ir.graph import Node, Program, topological
+from ..compiler.ir.graph import Node, Program, make, topological
 from ..compiler.rewrites.stability import stabilize
 from .optimizer import Optimizer
 from .state import Variable, effects_reaching, variable_of
@@ -58,12 +58,34 @@ def build_training_program(
         )
     gradients = gradient([stable_loss], [p.node for p in trained])
     changed = dict(forward.updates)
-    for state, value in optimizer.updates(trained, [Tensor(g) for g in gradients]):
+    moved = {p.node: changed.pop(p.node) for p in trained if p.node in changed}
+    updates = optimizer.updates(trained, [Tensor(g) for g in gradients])
+    values = _starting_from(moved, [value.node for _, value in updates], gradients)
+    for (state, _), value in zip(updates, values, strict=True):
         if state.node in changed:
             raise GraphError(f"{state.name!r} is updated by the model and by the optimizer")
-        changed[state.node] = value.node
+        changed[state.node] = value
     program = replace(forward, updates=tuple(changed.items()))
     return program, [variable_of(node) for node in sorted(program.states(), key=_age)]
+
+
+def _starting_from(
+    moved: Mapping[Node, Node], values: Sequence[Node], gradients: Sequence[Node]
+) -> list[Node]:
+    """Return the optimizer's ``values`` computed from what the model made of its parameters.
+
+    ``moved``: parameters that the model itself changes (rows of an embedding that it shortens),
+    with their new values.  Gradients stay those of the forward pass.
+    """
+    if not moved:
+        return list(values)
+    done = {gradient: gradient for gradient in gradients} | dict(moved)
+    for node in topological(values):
+        if node not in done:
+            inputs = tuple(done[x] for x in node.inputs)
+            same = inputs == node.inputs
+            done[node] = node if same else make(node.op, *inputs, source=node.source)
+    return [done[value] for value in values]
 
 
 def build_forward_program(

@@ -45,7 +45,7 @@ from .convolution import (
     Unfold,
 )
 from .dropout import Dropout, Dropout1d, Dropout2d, dropout
-from .embedding import Embedding
+from .embedding import Embedding, EmbeddingBag
 from .linear import Bilinear, Flatten, Identity, Lambda, Linear, Unflatten
 from .loss import (
     BCELoss,
@@ -87,6 +87,11 @@ from .padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from .positions import (
+    LearnedPositionalEmbedding,
+    RotaryEmbedding,
+    SinusoidalPositionalEncoding,
+)
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .transformer import (
     Transformer,
@@ -123,6 +128,10 @@ __all__ = [
     "Dropout2d",
     "ELU",
     "Embedding",
+    "EmbeddingBag",
+    "LearnedPositionalEmbedding",
+    "RotaryEmbedding",
+    "SinusoidalPositionalEncoding",
     "Flatten",
     "Fold",
     "GELU",

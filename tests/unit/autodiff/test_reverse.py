@@ -183,6 +183,19 @@ def test_extrema_split_ties_equally():
     assert evaluate([slope], {"x": np.array([1.0, 3, 3, 2])})[0].tolist() == [0, 0.5, 0.5, 0]
 
 
+def test_the_extremum_of_a_choice():
+    """The share of each tie has size 1 along the reduced axis, the condition has not."""
+    x, condition = leaf("x", (2, 4, 3)), leaf("condition", (2, 4, 1), "bool")
+    chosen = apply("where", condition, x, constant(-9.0, "float64"))
+    (slope,) = gradient([scalar(make(ops.Reduce("max", (1,)), chosen))], [x])
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.standard_normal((2, 4, 3)), "weight": rng.standard_normal((2, 3))}
+    arrays["condition"] = np.array([[1, 0, 1, 1], [0, 1, 0, 0]], bool).reshape(2, 4, 1)
+    masked = np.where(arrays["condition"], arrays["x"], -9.0)
+    expected = np.where(masked == masked.max(1, keepdims=True), arrays["weight"][:, None], 0.0)
+    np.testing.assert_array_equal(evaluate([slope], arrays)[0], expected)
+
+
 @pytest.mark.parametrize(
     ("name", "at", "slope"),
     [("relu", 0, 0), ("abs", 0, 0), ("sign", 2, 0), ("floor", 1, 0), ("stop_gradient", 3, 0)],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -207,7 +205,6 @@ def _input(*shape: object, dtype: str = "float32") -> cr.Tensor:
             GraphTypeError,
             "bool .* or float .* not int64",
         ),
-        (lambda: F.alibi_bias(0, 2, 2), GraphError, "at least one head"),
     ],
 )
 def test_refusals_say_what_would_fit(build, error: type[Exception], words: str) -> None:
@@ -361,17 +358,3 @@ def test_initial_values_follow_torch() -> None:
         found = ours.state_dict()[name]
         assert abs(found.std() - float(value.std())) < 0.15 * float(value.std()) + 1e-9, name
         assert np.abs(found).max() <= max(float(value.abs().max()) * 1.3, 1e-9), name
-
-
-# -- biases of position ---------------------------------------------------------------------------
-
-
-def test_alibi(evaluate) -> None:
-    bias = evaluate(F.alibi_bias(8, 3, 5))
-    assert bias.shape == (8, 3, 5)
-    np.testing.assert_allclose(bias[0, 2], -0.5 * np.array([4, 3, 2, 1, 0]))
-    np.testing.assert_allclose(bias[7, 0], -(2.0**-8) * np.array([2, 1, 0, -1, -2]))
-    slopes = evaluate(F.alibi_bias(6, 2, 1))[:, 0, 0] * 1.0
-    paper = [2**-2, 2**-4, 2**-6, 2**-8, 2**-1, 2**-3]
-    np.testing.assert_allclose(slopes, paper)
-    assert math.isclose(evaluate(F.alibi_bias(1, 2, 2))[0, 1, 0], -(2.0**-8))
