@@ -258,6 +258,29 @@ def _contract(op: ops.Contract, node: Node, args: Args, context: Context) -> np.
     )
 
 
+def _flat_contract(
+    op: ops.FlatContract, node: Node, args: Args, context: Context
+) -> np.ndarray:
+    """Collect both operands as matrices, then multiply."""
+    *batch, m, n, k = context.shape(op.sizes)
+    tables = iter(args[2:])
+    matrices = []
+    for x, steps, shape in ((args[0], op.left, (m, k)), (args[1], op.right, (k, n))):
+        offset, *strides = context.shape(steps)
+        if len(strides) == len(batch):
+            along = [next(tables), next(tables)]
+        else:
+            along = [np.arange(size) * step for size, step in zip(shape, strides[-2:], strict=True)]
+        places = offset + along[0][:, None] + along[1]
+        for size, step in zip(reversed(batch), reversed(strides[: len(batch)]), strict=True):
+            whole = (-1, *[1] * places.ndim)
+            places = (np.arange(size) * step).reshape(whole) + places
+        if places.size and not 0 <= places.min() <= places.max() < x.size:
+            raise VerificationError(locate(f"{node!r} reads beyond an operand", node.source))
+        matrices.append(x.reshape(-1)[places])
+    return np.matmul(*matrices)
+
+
 _REDUCERS: dict[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]] = {
     "sum": sum_over,
     "prod": lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype),
@@ -320,6 +343,21 @@ def _pad(op: ops.Pad, node: Node, args: Args, context: Context) -> np.ndarray:
     else:
         result[...] = x
     return result
+
+
+def _window(op: ops.Window, node: Node, args: Args, context: Context) -> np.ndarray:
+    (x,) = args
+    shape = context.shape(op.shape)
+    places = []
+    for affine, dim in zip(op.map, x.shape, strict=True):
+        place = np.full([1] * len(shape), affine.offset, np.int64)
+        for index, coefficient in affine.terms:
+            along = [-1 if axis == index else 1 for axis in range(len(shape))]
+            place = place + coefficient * np.arange(shape[index]).reshape(along)
+        if 0 not in shape and not 0 <= place.min() <= place.max() < dim:
+            raise VerificationError(locate(f"{node!r} reads beyond its operand", node.source))
+        places.append(np.broadcast_to(place, shape))
+    return x[tuple(places)] if places else np.broadcast_to(x, shape)
 
 
 # -- indexing -------------------------------------------------------------------------------------
@@ -427,6 +465,7 @@ _EVALUATORS: dict[type[ops.Op], Callable[..., np.ndarray]] = {
     ops.Map: _map,
     ops.Cast: _cast,
     ops.Contract: _contract,
+    ops.FlatContract: _flat_contract,
     ops.Reduce: _reduce,
     ops.Reshape: _reshape,
     ops.Transpose: lambda op, node, args, context: args[0].transpose(op.permutation),
@@ -435,6 +474,7 @@ _EVALUATORS: dict[type[ops.Op], Callable[..., np.ndarray]] = {
     ),
     ops.Slice: _slice,
     ops.Pad: _pad,
+    ops.Window: _window,
     ops.Flip: lambda op, node, args, context: np.flip(args[0], op.axes),
     ops.Concat: lambda op, node, args, context: np.concatenate(args, axis=op.axis),
     ops.Gather: _gather,

@@ -378,10 +378,14 @@ class _KernelRun:
             self.watch(False)
 
     def operand(self, operand: Operand, rows: int, columns: int, scope: _Scope) -> np.ndarray:
-        start, down, right = (
-            self.index(i, scope) for i in (operand.offset, operand.row, operand.column)
-        )
-        offset = start + np.arange(rows)[:, None] * down + np.arange(columns) * right
+        def along(step: Index | str, count: int) -> np.ndarray:
+            numbers = np.arange(count)
+            if isinstance(step, str):
+                return self.buffers[step].read(*self.touched(numbers, scope))
+            return numbers * self.index(step, scope)
+
+        offset = self.index(operand.offset, scope) + along(operand.row, rows)[:, None]
+        offset = offset + along(operand.column, columns)
         values = self.buffers[operand.buffer].read(*self.touched(offset, scope))
         for function, number in operand.prologue:
             second = () if number is None else (np.asarray(number.value, values.dtype),)
@@ -391,7 +395,8 @@ class _KernelRun:
 
 def _buffers_read(stmt: Stmt) -> Iterator[str]:
     if isinstance(stmt, Contraction):
-        yield from (stmt.left.buffer, stmt.right.buffer)
+        for operand in (stmt.left, stmt.right):
+            yield from (operand.buffer, *operand.tables)
     stack = list(expressions(stmt))
     while stack:
         expr = stack.pop()

@@ -256,6 +256,11 @@ def _scatter_add(node: Node, cotangent: Node, wanted: Sequence[bool]) -> Cotange
     return [make(ops.Gather(node.op.axis), cotangent, indices, source=node.source), None]
 
 
+def _made_later(node: Node, cotangent: Node, wanted: Sequence[bool]) -> Cotangents:
+    message = f"{node.op.name} is a form for kernels, made after differentiation"
+    raise GraphError(locate(message, node.source))
+
+
 def _nothing(node: Node, cotangent: Node, wanted: Sequence[bool]) -> Cotangents:
     return [None] * len(node.inputs)
 
@@ -271,6 +276,7 @@ _RULES: dict[type, Rule] = {
     ops.Map: _map,
     ops.Cast: _cast,
     ops.Contract: _contract,
+    ops.FlatContract: _made_later,
     ops.Reduce: _reduce,
     ops.Reshape: _reshape,
     ops.Transpose: _transpose,
@@ -278,6 +284,7 @@ _RULES: dict[type, Rule] = {
     ops.Slice: _slice,
     ops.Pad: _pad,
     ops.Flip: _flip,
+    ops.Window: _made_later,
     ops.Concat: _concat,
     ops.Gather: _gather,
     ops.ScatterAdd: _scatter_add,

@@ -528,6 +528,12 @@ class KernelEmitter:
         def size(index: Index) -> int | ir.Value:
             return index if isinstance(index, int) else self.index(index, scope)
 
+        def steps(operand: Operand) -> tuple[int | ir.Value, ...]:
+            return tuple(size(step) for step in operand.strides) or (0, 0)
+
+        def tables(operand: Operand) -> tuple[ir.Value, ...]:
+            return tuple(self.pointers[name] for name in operand.tables)
+
         problem = Gemm(
             stmt.dtype,
             size(stmt.rows),
@@ -535,12 +541,12 @@ class KernelEmitter:
             size(stmt.depth),
             place(stmt.left),
             place(stmt.right),
-            size(stmt.left.row),
-            size(stmt.left.column),
-            size(stmt.right.row),
-            size(stmt.right.column),
+            *steps(stmt.left),
+            *steps(stmt.right),
             self.prologue(stmt.left, stmt.dtype),
             self.prologue(stmt.right, stmt.dtype),
+            tables(stmt.left),
+            tables(stmt.right)[::-1],
         )
 
         def finish(builder: ir.IRBuilder, tile: Tile) -> None:

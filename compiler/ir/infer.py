@@ -142,6 +142,21 @@ def _contract(op: ops.Contract, inputs: Types) -> TensorType:
     return TensorType(dtype, op.output_shape)
 
 
+def _flat_contract(op: ops.FlatContract, inputs: Types) -> TensorType:
+    dtype = _same_dtype(inputs[:2])
+    _require(dtype, FLOATS, "floating-point")
+    *batch, m, n, k = op.sizes
+    lengths = []
+    for operand, extents in ((op.left, (m, k)), (op.right, (k, n))):
+        if len(operand) not in (len(op.sizes), len(op.sizes) - 2):
+            raise _Misfit(f"{format_shape(operand)} are no steps for {format_shape(op.sizes)}")
+        lengths += extents if len(operand) < len(op.sizes) else ()
+    for table, length in zip(inputs[2:], lengths, strict=True):
+        if table != TensorType("int64", (length,)):
+            raise _Misfit(f"a table is int64({length},)")
+    return TensorType(dtype, (*batch, m, n))
+
+
 def _reduce(op: ops.Reduce, inputs: Types) -> TensorType:
     (x,) = inputs
     if op.kind not in ops.REDUCTIONS:
@@ -222,6 +237,13 @@ def _flip(op: ops.Flip, inputs: Types) -> TensorType:
     if any(not 0 <= axis < x.rank for axis in op.axes):
         raise _Misfit(f"axes {op.axes} do not fit rank {x.rank}")
     return x
+
+
+def _window(op: ops.Window, inputs: Types) -> TensorType:
+    (x,) = inputs
+    if len(op.map) != x.rank:
+        raise _Misfit(f"operand of rank {x.rank} has an index map of {len(op.map)}")
+    return TensorType(x.dtype, op.shape)
 
 
 def _concat(op: ops.Concat, inputs: Types) -> TensorType:
@@ -351,6 +373,7 @@ _RULES: dict[type, Callable[..., TensorType]] = {
     ops.Map: _map,
     ops.Cast: lambda op, inputs: TensorType(op.dtype, inputs[0].shape),
     ops.Contract: _contract,
+    ops.FlatContract: _flat_contract,
     ops.Reduce: _reduce,
     ops.Reshape: _reshape,
     ops.Transpose: _transpose,
@@ -358,6 +381,7 @@ _RULES: dict[type, Callable[..., TensorType]] = {
     ops.Slice: _slice,
     ops.Pad: _pad,
     ops.Flip: _flip,
+    ops.Window: _window,
     ops.Concat: _concat,
     ops.Gather: _gather,
     ops.ScatterAdd: _scatter_add,

@@ -5,7 +5,7 @@
     Map      = Map(elementary name | Formula) | Cast(dtype)           elementwise, broadcasting
     Contract = Contract(sizes, maps of two operands, output map, output shape)
     Reduce   = Reduce(kind, axes)                                     sum prod max min argmax argmin
-    View     = Reshape | Transpose | Broadcast | Slice | Pad | Flip | Concat
+    View     = Reshape | Transpose | Broadcast | Slice | Pad | Flip | Concat | Window
     Index    = Gather(axis) | ScatterAdd(axis, size)
     Loop     = Scan(body, length) | Cond(then, other) | While(condition, body)
 
@@ -13,6 +13,7 @@ A loop computes several values; each of its nodes gives one of them (``output``)
 differ in that alone are one computation.  A `Body` is a graph over formals of its own.
 
 Everything else that a user writes (softmax, normalisation, losses, optimizers) is a composition.
+Legalization alone makes `Window` and `FlatContract`, forms of a Contract that kernels are made of.
 """
 
 from __future__ import annotations
@@ -199,6 +200,32 @@ class Contract(Op):
 
 
 @dataclass(frozen=True)
+class FlatContract(Op):
+    """A batched matrix product of elements found anywhere in two arrays; made by legalization.
+
+    ``out[b…, m, n] = sum over k of left.flat[i(b, m, k)] * right.flat[j(b, k, n)]`` for the box
+    ``sizes = (b…, m, n, k)``.  ``left`` holds the offset of the first element and the steps, in
+    elements, of ``b…, m, k``; ``right`` those of ``b…, k, n``.  Where the last two are absent, the
+    operand's distances along them stand in two int64 tables: inputs left, right, then the tables of
+    ``m`` and ``k``, of ``k`` and ``n``.  Every access is in range.
+    """
+
+    sizes: Shape
+    left: Shape
+    right: Shape
+
+    @property
+    def tabled(self) -> tuple[bool, bool]:
+        """Whether each operand has tables."""
+        full = len(self.sizes)
+        return len(self.left) < full, len(self.right) < full
+
+
+#: The operators whose kernels are built around matrix products.
+CONTRACTIONS = (Contract, FlatContract)
+
+
+@dataclass(frozen=True)
 class Reduce(Op):
     """A reduction over ``axes``, which are dropped; argmax and argmin take one axis."""
 
@@ -253,6 +280,14 @@ class Flip(Op):
     """The elements along ``axes`` in reverse."""
 
     axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Window(Op):
+    """``out[i…] = x[map(i…)]`` for an affine map that stays in range; made by legalization."""
+
+    shape: Shape
+    map: IndexMap
 
 
 @dataclass(frozen=True)
@@ -391,10 +426,12 @@ def dims_of(op: Op) -> tuple[Dim, ...]:
             return op.type.shape
         case Extent():
             return (op.dim,)
-        case RandomBits() | Reshape() | Broadcast():
+        case RandomBits() | Reshape() | Broadcast() | Window():
             return op.shape
         case Contract():
             return op.sizes + op.output_shape
+        case FlatContract():
+            return op.sizes + op.left + op.right
         case Slice():
             return op.starts + op.sizes
         case Pad():

@@ -188,18 +188,26 @@ def _cast(op: ops.Cast, node: Node) -> Iterator[str]:
         yield f"unknown dtype {op.dtype!r}"
 
 
+def _index_map(what: str, index_map: ops.IndexMap, count: int) -> Iterator[str]:
+    for affine in index_map:
+        indices = [index for index, _ in affine.terms]
+        if any(not 0 <= index < count for index in indices):
+            yield f"the {what} map's {affine} uses an index beyond the {count} sizes"
+        if len(set(indices)) != len(indices):
+            yield f"the {what} map's {affine} mentions an index twice"
+
+
+def _window(op: ops.Window, node: Node) -> Iterator[str]:
+    yield from _index_map("window's", op.map, len(op.shape))
+
+
 def _contract(op: ops.Contract, node: Node) -> Iterator[str]:
     for what, index_map in (
         ("left", op.maps[0]),
         ("right", op.maps[1]),
         ("output", op.output_map),
     ):
-        for affine in index_map:
-            indices = [index for index, _ in affine.terms]
-            if any(not 0 <= index < len(op.sizes) for index in indices):
-                yield f"the {what} map's {affine} uses an index beyond the {len(op.sizes)} sizes"
-            if len(set(indices)) != len(indices):
-                yield f"the {what} map's {affine} mentions an index twice"
+        yield from _index_map(what, index_map, len(op.sizes))
     if any(isinstance(size, int) and size < 0 for size in op.sizes):
         yield "an index has a negative size"
 
@@ -236,6 +244,7 @@ _INVARIANTS: dict[type[ops.Op], Callable[..., Iterator[str]]] = {
     ops.Slice: _slice,
     ops.Pad: _pad,
     ops.Flip: _flip,
+    ops.Window: _window,
     ops.ScatterAdd: _scatter_add,
 }
 

@@ -150,15 +150,26 @@ class Loop(Stmt):
 class Operand:
     """A matrix in memory: element ``(r, c)`` of ``buffer`` is at ``offset + r*row + c*column``.
 
+    Where ``row`` and ``column`` name buffers of int64, it is at ``offset + row[r] + column[c]``.
     ``prologue`` are elementary functions applied to each element, in order; one of two arguments
     comes with the second.
     """
 
     buffer: str
     offset: Index
-    row: Index
-    column: Index
+    row: Index | str
+    column: Index | str
     prologue: tuple[tuple[str, Literal | None], ...] = ()
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The buffers that say where rows and columns are: two or none."""
+        return tuple(step for step in (self.row, self.column) if isinstance(step, str))
+
+    @property
+    def strides(self) -> tuple[Index, ...]:
+        """The steps from row to row and from column to column, where no tables stand for them."""
+        return tuple(step for step in (self.row, self.column) if not isinstance(step, str))
 
 
 @dataclass(frozen=True, eq=False)

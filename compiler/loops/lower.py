@@ -9,6 +9,8 @@ memory; cheap ones are computed again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..ir import ops
 from ..ir.affine import offset_of, split_linear
 from ..ir.dims import SymbolicDim, product, symbols
@@ -147,7 +149,7 @@ class _GroupLowering:
         anchor = self.group.anchor
         if anchor is None or self.group.copies:
             body = self.lower_loops()
-        elif isinstance(anchor.op, ops.Contract):
+        elif isinstance(anchor.op, ops.CONTRACTIONS):
             body = self.lower_contract(anchor)
         else:
             body = self.lower_scatter(anchor)
@@ -275,13 +277,19 @@ class _GroupLowering:
 
     def lower_contract(self, anchor: Node) -> tuple[Stmt, ...]:
         op = anchor.op
-        assert isinstance(op, ops.Contract)
-        batch = len(op.output_shape) - 2
+        assert isinstance(op, ops.CONTRACTIONS)
+        shape = anchor.shape
+        batch = len(shape) - 2
         names = [f"%b{axis}" for axis in range(batch)]
         indices: list[Index] = [SymbolicDim.of(name) for name in names]
         row, column, depth = (SymbolicDim.of(name) for name in ("%m", "%n", "%k"))
-        left = self.operand(anchor.inputs[0], [*indices, row, depth], "%m", "%k")
-        right = self.operand(anchor.inputs[1], [*indices, depth, column], "%k", "%n")
+        if isinstance(op, ops.FlatContract):
+            tables = list(anchor.inputs[2:])
+            left = self.flat_operand(anchor.inputs[0], op.left, indices, tables)
+            right = self.flat_operand(anchor.inputs[1], op.right, indices, tables)
+        else:
+            left = self.operand(anchor.inputs[0], [*indices, row, depth], "%m", "%k")
+            right = self.operand(anchor.inputs[1], [*indices, depth, column], "%k", "%n")
         group_index: dict[int, Index] = {}
         for axis, group_axis in enumerate(self.group.axes[anchor]):
             if group_axis is not None:
@@ -293,8 +301,8 @@ class _GroupLowering:
         self.store_values(pull, list(self.step.stores))
         stmt: Stmt = Contraction(
             anchor.dtype,
-            op.output_shape[-2],
-            op.output_shape[-1],
+            shape[-2],
+            shape[-1],
             op.sizes[-1],
             left,
             right,
@@ -304,7 +312,7 @@ class _GroupLowering:
             tuple(pull.body),
         )
         for number, (name, dim) in enumerate(
-            reversed(list(zip(names, op.output_shape[:batch], strict=True)))
+            reversed(list(zip(names, shape[:batch], strict=True)))
         ):
             outermost = number == batch - 1
             stmt = Loop(name, dim, "serial", (stmt,), shared=outermost)
@@ -316,6 +324,20 @@ class _GroupLowering:
         load, prologue = pull.compute_memory(node, tuple(index))
         (row_stride, column_stride), rest = split_linear(load.offset, (row, column))
         return Operand(load.buffer, rest, row_stride, column_stride, prologue)
+
+    def flat_operand(
+        self, node: Node, steps: Sequence[Index], batch: list[Index], tables: list[Node]
+    ) -> Operand:
+        """Return a `FlatContract`'s operand; takes the tables it has off the front of ``tables``."""
+        pull = Pull(self, {})
+        buffer, prologue = pull.flat_memory(node)
+        offset, *strides = steps
+        for index, stride in zip(batch, strides, strict=False):
+            offset = index * stride + offset
+        if len(strides) > len(batch):
+            return Operand(buffer, offset, strides[-2], strides[-1], prologue)
+        row, column = (pull.flat_memory(tables.pop(0))[0] for _ in range(2))
+        return Operand(buffer, offset, row, column, prologue)
 
     def lower_scatter(self, anchor: Node) -> tuple[Stmt, ...]:
         op = anchor.op
@@ -363,7 +385,7 @@ class _GroupLowering:
         group = self.group
         elements = product(tuple(group.domain))
         flops: Index = 0
-        if group.anchor is not None and isinstance(group.anchor.op, ops.Contract):
+        if group.anchor is not None and isinstance(group.anchor.op, ops.CONTRACTIONS):
             flops = product(group.anchor.op.sizes) * 2
         operations = sum(1 for s in walk(body) if isinstance(s, Let))
         sizes: Index = 0

@@ -254,11 +254,18 @@ class _Line:
         self.expect("[")
         offset = self.index()
         self.expect(";")
-        row = self.index()
+        row = self.step()
         self.expect(";")
-        column = self.index()
+        column = self.step()
         self.expect("]")
         return Operand(buffer, offset, row, column)
+
+    def step(self) -> Index | str:
+        """Read a stride, or the name of a table after ``at``."""
+        if self.peek()[1] == "at" and self.peek(1)[0] in {"word", "text"}:
+            self.expect("at")
+            return self.name()
+        return self.index()
 
 
 class _Block:

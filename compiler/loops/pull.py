@@ -162,7 +162,7 @@ class Pull:
             return self.load(self.loaded[node], node, index, guard)
         is_leaf = isinstance(node.op, (ops.Input, ops.State, ops.Constant))
         if node in group.axes and not group.copies and not is_leaf:
-            if isinstance(node.op, ops.Contract) or lowering.is_fold(node):
+            if isinstance(node.op, ops.CONTRACTIONS) or lowering.is_fold(node):
                 raise VerificationError(f"{node!r} is read before it is computed, in {group}")
             if index != self.member_index(node):
                 raise VerificationError(f"{node!r} is read at another index inside {group}")
@@ -197,6 +197,24 @@ class Pull:
             else:
                 raise VerificationError(f"{node!r} is needed in memory and is not there")
         return self.load(home[node], node, index, None), tuple(steps)
+
+    def flat_memory(self, node: Node) -> tuple[str, tuple[tuple[str, Literal | None], ...]]:
+        """Return the buffer that holds ``node`` in order, and the prologue steps after it."""
+        home = self.lowering.home
+        steps: list[tuple[str, Literal | None]] = []
+        while node not in home:
+            step = prologue_step(node)
+            if step is not None:
+                x, function, number = step
+                second = None if number is None else Literal(node.dtype, number)
+                steps.insert(0, (function, second))
+                node = x
+            elif isinstance(node.op, ops.Reshape):
+                (node,) = node.inputs
+            else:
+                raise VerificationError(f"{node!r} is needed in memory and is not there")
+        self.lowering.read(home[node], node.dtype)
+        return home[node], tuple(steps)
 
     def load(self, buffer: str, node: Node, index: tuple[Index, ...], guard: Expr | None) -> Load:
         self.lowering.read(buffer, node.dtype)
@@ -255,6 +273,14 @@ class Pull:
                     x.shape[axis] - 1 - i if axis in axes else i for axis, i in enumerate(index)
                 ]
                 return self.value(x, tuple(moved), guard)
+            case ops.Window(_, index_map):
+                moved = []
+                for affine in index_map:
+                    place: Index = affine.offset
+                    for number, coefficient in affine.terms:
+                        place = index[number] * coefficient + place
+                    moved.append(place)
+                return self.value(node.inputs[0], tuple(moved), guard)
             case ops.Pad():
                 return self.pad(node, index, guard)
             case ops.Concat(axis):

@@ -13,7 +13,8 @@
               | 'contract' '%'name ':' dtype 'for' '%'row 'in' index ',' '%'column 'in' index
                 ',' depth 'in' index ':' operand '*' operand { statement }
     fold      = 'fold' '%'name '=' kind '(' expr [ 'at' index ] ')'
-    operand   = name '[' offset ';' row stride ';' column stride ']'
+    operand   = name '[' offset ';' step ';' step ']' | function '(' operand [ ',' number ] ')'
+    step      = stride | 'at' name of a table
     expr      = number ':' dtype | '%'name | 'index' '(' index ')' | function '(' { expr } ')'
               | dtype '(' expr ')' | 'philox' '.' word '.' stream '(' expr ',' expr ')'
               | name '[' index ']' ':' dtype [ 'if' expr ]
@@ -117,8 +118,11 @@ def _format_fold(fold: Fold) -> str:
 
 
 def _format_operand(operand: Operand) -> str:
-    indices = map(format_index, (operand.offset, operand.row, operand.column))
-    text = f"{format_name(operand.buffer)}[{'; '.join(indices)}]"
+    steps = [
+        f"at {format_name(step)}" if isinstance(step, str) else format_index(step)
+        for step in (operand.row, operand.column)
+    ]
+    text = f"{format_name(operand.buffer)}[{format_index(operand.offset)}; {'; '.join(steps)}]"
     for function, number in operand.prologue:
         second = "" if number is None else f", {format_expr(number)}"
         text = f"{function}({text}{second})"

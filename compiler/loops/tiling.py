@@ -137,6 +137,10 @@ def _rename(body: tuple[Stmt, ...], old: str, new: str) -> tuple[Stmt, ...]:
     return substitute(body, {old: SymbolicDim.of(new)})
 
 
+#: An axis of fewer elements (the window of a convolution) leaves most lanes of a vector empty.
+_FEW_LANES = 8
+
+
 def _vector_axis(body: tuple[Stmt, ...], extents: dict[int, Dim]) -> int:
     """Return the axis along which most accesses are contiguous, the last one on a tie."""
     score = dict.fromkeys(extents, 0)
@@ -149,7 +153,15 @@ def _vector_axis(body: tuple[Stmt, ...], extents: dict[int, Dim]) -> int:
                 score[axis] += 2
             elif coefficient != 0:
                 score[axis] -= 3
-    return max(extents, key=lambda axis: (score[axis], axis))
+    best = max(extents, key=lambda axis: (score[axis], axis))
+    if _is_below(extents[best], _FEW_LANES):
+        wide = [a for a in extents if score[a] > 0 and not _is_below(extents[a], _FEW_LANES)]
+        return max(wide, key=lambda axis: (score[axis], axis), default=best)
+    return best
+
+
+def _is_below(dim: Dim, limit: int) -> bool:
+    return isinstance(dim, int) and dim < limit
 
 
 def arrange_loops(

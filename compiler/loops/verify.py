@@ -296,8 +296,14 @@ class _KernelRules:
             raise self.fail(f"operand {operand.buffer} holds {use.dtype}, not {stmt.dtype}")
         if any(isinstance(s, Store) and s.buffer == use.name for s in walk(self.kernel.body)):
             raise self.fail(f"operand {operand.buffer} is overwritten while it is read")
-        for index in (operand.offset, operand.row, operand.column):
+        for index in (operand.offset, *operand.strides):
             self.index(index, scope)
+        if len(operand.tables) == 1:
+            raise self.fail(f"operand {operand.buffer} has a table for one axis alone")
+        for name in operand.tables:
+            table = self.uses.get(name)
+            if table is None or table.dtype != "int64" or table.written:
+                raise self.fail(f"{name} is no table of offsets of {operand.buffer}")
         for function, number in operand.prologue:
             row = SCALAR_FUNCTIONS.get(function)
             if row is None or row.arity != (1 if number is None else 2):

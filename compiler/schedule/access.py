@@ -18,7 +18,18 @@ AxisMap = tuple[int | None, ...]
 
 LEAVES = (ops.Input, ops.State, ops.Constant)
 #: Read element by element from whatever they are made of, wherever they are used.
-FREE = (ops.Extent, ops.Iota, ops.RandomBits, ops.Slice, ops.Pad, ops.Flip, ops.Concat)
+FREE = (
+    ops.Extent,
+    ops.Iota,
+    ops.RandomBits,
+    ops.Slice,
+    ops.Pad,
+    ops.Flip,
+    ops.Window,
+    ops.Concat,
+)
+#: Read their inputs again and again, at indices of their own.
+READERS = (*ops.CONTRACTIONS, ops.ScatterAdd, ops.Gather, ops.Window)
 #: A function of leaves with more operations than this gets a kernel of its own.
 FREE_LIMIT = 8
 POINTWISE_VIEWS = (ops.Broadcast, ops.Transpose, ops.Reshape)
@@ -89,15 +100,13 @@ class Access:
 
     def _find_stored(self) -> frozenset[Node]:
         readers = [
-            n
-            for n in self.nodes
-            if isinstance(n.op, (ops.Contract, ops.ScatterAdd, ops.Gather)) or is_alias(n)
+            n for n in self.nodes if isinstance(n.op, READERS) or is_alias(n)
         ]
         sources = {
             source
             for node in readers
             for source in memory_reads(node)
-            if not (isinstance(node.op, ops.Contract) and self._is_prologue(source))
+            if not (isinstance(node.op, ops.CONTRACTIONS) and self._is_prologue(source))
         }
         sources |= {strip_aliases(root) for root in self.roots}
         return frozenset(

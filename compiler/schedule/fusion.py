@@ -144,7 +144,7 @@ def _join_elementwise(state: _Grouping, node: Node) -> bool:
         if not state.stays_acyclic(group, node):
             continue
         if group.anchor is not None:
-            if isinstance(group.anchor.op, ops.Contract):
+            if isinstance(group.anchor.op, ops.CONTRACTIONS):
                 axes = _axes_in_group(state.access, group, node)
                 if axes is not None and len(set(axes) - {None}) == len(group.domain):
                     state.add(group, node, axes)
@@ -243,7 +243,7 @@ def _find_obstacle(state: _Grouping, group: KernelGroup, node: Node) -> str:
         if len(reduced) == len(group.domain):
             return "it reduces everything, in a fixed order on one thread, which would hold it back"
         return "its axes are not the axes of that kernel's loops"
-    if anchor is not None and not isinstance(anchor.op, ops.Contract):
+    if anchor is not None and not isinstance(anchor.op, ops.CONTRACTIONS):
         return f"a {anchor.op.name} takes nothing in"
     if anchor is not None:
         return "its axes are not those of the contraction's result"
@@ -269,7 +269,7 @@ def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGr
                 if not (fuse and _join_reduction(state, node)):
                     _explain_refusal(state, node, fuse)
                     _open_reduction(state, node)
-            case ops.Contract() | ops.ScatterAdd():
+            case ops.Contract() | ops.FlatContract() | ops.ScatterAdd():
                 state.open(node, *compact_axes(node)).anchor = node
             case _:
                 state.open(node, *compact_axes(node))

@@ -29,7 +29,7 @@ def kernel_family(target: VectorTarget, dtype: str) -> tuple[Kernel, ...]:
     widths = {*range(1, spec.vectors + 1), spec.panel_rows // spec.lanes}
     packs = [
         PackKernel(vectors, source)
-        for source in ("copy", "transpose", "strided")
+        for source in ("copy", "transpose", "strided", "tables")
         for vectors in sorted(widths)
     ]
     return (*tiles, *packs)

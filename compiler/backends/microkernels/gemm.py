@@ -62,6 +62,9 @@ class Gemm:
     a_m, a_k, b_k, b_n : element strides, ints or i64 values. What is fast: ``a_k == 1`` or
         ``a_m == 1``, ``b_n == 1`` or ``b_k == 1``, as ints. Anything else is packed one element
         at a time.
+    a_tables, b_tables : where not empty, two pointers to i64 offsets that stand for the strides:
+        element (m, k) of A is ``a[rows[m] + depth[k]]``, element (k, n) of B is
+        ``b[columns[n] + depth[k]]``. Such an operand is packed.
     map_a, map_b : what to apply to the operand's elements: emits a function of a vector. An
         operand with one is packed, and mapped in the packed panel.
     """
@@ -78,6 +81,8 @@ class Gemm:
     b_n: Index
     map_a: Prologue | None = None
     map_b: Prologue | None = None
+    a_tables: tuple[ir.Value, ...] = ()
+    b_tables: tuple[ir.Value, ...] = ()
 
 
 def emit_gemm(
@@ -382,7 +387,7 @@ class _GemmEmitter:
     def _choose_a_walk(self) -> tuple[Flag, bool]:
         """Decide whether A is read in place, and whether it then lies by rows."""
         p, math = self.problem, self.math
-        if p.map_a is not None:
+        if p.map_a is not None or p.a_tables:
             return False, False
         few = math.less(self.panels, _PACK_A_PANELS)
         if _is_one(p.a_k) and not _is_one(p.a_m):
@@ -396,7 +401,7 @@ class _GemmEmitter:
     ) -> None:
         """Pack the row tiles that this thread meets in panels ``start`` to ``stop``."""
         b, math, p = self.builder, self.math, self.problem
-        source = _source(p.a_m, p.a_k)
+        source = _source(p.a_m, p.a_k, p.a_tables)
         with when(b, math.invert(self.a_in_place)) as possible:
             if not possible:
                 return
@@ -416,8 +421,7 @@ class _GemmEmitter:
                 self._pack(
                     PackKernel(self.spec.panel_rows // self.spec.lanes, source),
                     self._packed_a(k_block, tile),
-                    self._a_element(m0, k_block.start),
-                    (p.a_m, p.a_k),
+                    *self._place(p.a, (m0, p.a_m), (k_block.start, p.a_k), p.a_tables),
                     rows,
                     k_block.depth,
                     p.map_a,
@@ -425,7 +429,7 @@ class _GemmEmitter:
 
     def _a_tile(self, k_block: _KBlock, m0: Index, tile: Index) -> tuple[ir.Value, Index]:
         p, math = self.problem, self.math
-        in_place = self._a_element(m0, k_block.start)
+        in_place, _ = self._place(p.a, (m0, p.a_m), (k_block.start, p.a_k), p.a_tables)
         packed = self._packed_a(k_block, tile)
         stride = p.a_m if self.a_walks_rows else p.a_k
         return (
@@ -440,10 +444,6 @@ class _GemmEmitter:
             math.multiply(tile, math.multiply(self.depth, self.spec.panel_rows)),
         )
 
-    def _a_element(self, m: Index, k: Index) -> ir.Value:
-        p, math = self.problem, self.math
-        return self._at(p.a, math.add(math.multiply(m, p.a_m), math.multiply(k, p.a_k)))
-
     # ---- B ----
 
     def _b_panel(
@@ -451,16 +451,14 @@ class _GemmEmitter:
     ) -> tuple[ir.Value, Index]:
         """Return where the panel of B is, packing it first if that pays."""
         b, math, spec, p = self.builder, self.math, self.spec, self.problem
-        source = _source(p.b_n, p.b_k)
+        source = _source(p.b_n, p.b_k, p.b_tables)
         width = math.select(narrow, spec.lanes, spec.columns)
         in_place: Flag = False
         if source == "copy" and p.map_b is None:
             in_place = math.less(block.tiles, _PACK_B_TILES)
             if not self.target.has_masked_memory:
                 in_place = math.both(in_place, math.equal(columns, width))
-        original = self._at(
-            p.b, math.add(math.multiply(k_block.start, p.b_k), math.multiply(n0, p.b_n))
-        )
+        original, steps = self._place(p.b, (n0, p.b_n), (k_block.start, p.b_k), p.b_tables)
         with when(b, math.invert(in_place)) as possible:
             if possible:
                 for flag, condition in ((False, math.invert(narrow)), (True, narrow)):
@@ -470,7 +468,7 @@ class _GemmEmitter:
                                 PackKernel(1 if flag else spec.vectors, source),
                                 self.b_buffer,
                                 original,
-                                (p.b_n, p.b_k),
+                                steps,
                                 columns,
                                 k_block.depth,
                                 p.map_b,
@@ -489,6 +487,8 @@ class _GemmEmitter:
         """
         math, spec, p = self.math, self.spec, self.problem
         line = 64 // spec.element_bytes
+        if p.b_tables:
+            return b_pointer, 0
         if _is_one(p.b_n):
             lines, along_k, along_tile = spec.columns // line, p.b_k, line
         elif _is_one(p.b_k):
@@ -522,20 +522,44 @@ class _GemmEmitter:
 
     # ---- calls ----
 
+    def _place(
+        self,
+        base: ir.Value,
+        across: tuple[Index, Index],
+        deep: tuple[Index, Index],
+        tables: tuple[ir.Value, ...],
+    ) -> tuple[ir.Value, tuple[Index | ir.Value, Index | ir.Value]]:
+        """Return where an operand's block begins, and its steps: strides, or tables from there.
+
+        ``across`` and ``deep`` are the position and the stride along the panel's width and k.
+        """
+        math = self.math
+        if tables:
+            starts = (math.value(across[0]), math.value(deep[0]))
+            first, second = (
+                self.builder.gep(table, [start], source_etype=I64)
+                for table, start in zip(tables, starts, strict=True)
+            )
+            return base, (first, second)
+        return self._at(base, math.add(math.multiply(*across), math.multiply(*deep))), (
+            across[1],
+            deep[1],
+        )
+
     def _pack(
         self,
         kernel: PackKernel,
         panel: ir.Value,
         source: ir.Value,
-        strides: tuple[Index, Index],
+        steps: tuple[Index | ir.Value, Index | ir.Value],
         valid: Index,
         depth: Index,
         prologue: Prologue | None,
     ) -> None:
         math = self.math
         function = declare_kernel(self.builder.module, self.target, self.problem.dtype, kernel)
-        needed = {"copy": strides[1:], "transpose": strides[:1], "strided": strides}
-        numbers = [*needed[kernel.source], valid, depth]
+        needed = {"copy": steps[1:], "transpose": steps[:1]}.get(kernel.source, steps)
+        numbers = [*needed, valid, depth]
         self.builder.call(function, [panel, source, *map(math.value, numbers)])
         if prologue is None:
             return
@@ -671,7 +695,9 @@ def _is_zero(extent: Index) -> bool:
     return isinstance(extent, int) and extent == 0
 
 
-def _source(stride_i: Index, stride_k: Index) -> str:
+def _source(stride_i: Index, stride_k: Index, tables: tuple[ir.Value, ...]) -> str:
+    if tables:
+        return "tables"
     if _is_one(stride_i):
         return "copy"
     return "transpose" if _is_one(stride_k) else "strided"

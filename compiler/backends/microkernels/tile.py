@@ -108,16 +108,21 @@ def prefix_mask(builder: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
 
 
 def masked_load(
-    builder: ir.IRBuilder, pointer: ir.Value, vector: ir.VectorType, mask: ir.Value
+    builder: ir.IRBuilder,
+    pointer: ir.Value,
+    vector: ir.VectorType,
+    mask: ir.Value,
+    otherwise: ir.Value | None = None,
 ) -> ir.Value:
-    """Load the lanes that ``mask`` names; the others are zero and are not touched."""
+    """Load the lanes that ``mask`` names; the others are not touched: zero, or ``otherwise``."""
     function = _intrinsic(
         builder.module,
         f"llvm.masked.load.{_mangle(vector)}.p0",
         ir.FunctionType(vector, [POINTER, I32, mask.type, vector]),
     )
     align = I32(_element_bytes(vector))
-    return builder.call(function, [pointer, align, mask, ir.Constant(vector, None)])
+    kept = ir.Constant(vector, None) if otherwise is None else otherwise
+    return builder.call(function, [pointer, align, mask, kept])
 
 
 def masked_store(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value, mask: ir.Value) -> None:
