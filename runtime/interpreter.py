@@ -258,9 +258,7 @@ def _contract(op: ops.Contract, node: Node, args: Args, context: Context) -> np.
     )
 
 
-def _flat_contract(
-    op: ops.FlatContract, node: Node, args: Args, context: Context
-) -> np.ndarray:
+def _flat_contract(op: ops.FlatContract, node: Node, args: Args, context: Context) -> np.ndarray:
     """Collect both operands as matrices, then multiply."""
     *batch, m, n, k = context.shape(op.sizes)
     tables = iter(args[2:])

@@ -528,12 +528,13 @@ class KernelEmitter:
         def size(index: Index) -> int | ir.Value:
             return index if isinstance(index, int) else self.index(index, scope)
 
-        def steps(operand: Operand) -> tuple[int | ir.Value, ...]:
-            return tuple(size(step) for step in operand.strides) or (0, 0)
+        def steps(operand: Operand) -> list[int | ir.Value]:
+            return [size(step) for step in operand.strides] or [0, 0]
 
         def tables(operand: Operand) -> tuple[ir.Value, ...]:
             return tuple(self.pointers[name] for name in operand.tables)
 
+        (a_m, a_k), (b_k, b_n) = steps(stmt.left), steps(stmt.right)
         problem = Gemm(
             stmt.dtype,
             size(stmt.rows),
@@ -541,8 +542,10 @@ class KernelEmitter:
             size(stmt.depth),
             place(stmt.left),
             place(stmt.right),
-            *steps(stmt.left),
-            *steps(stmt.right),
+            a_m,
+            a_k,
+            b_k,
+            b_n,
             self.prologue(stmt.left, stmt.dtype),
             self.prologue(stmt.right, stmt.dtype),
             tables(stmt.left),

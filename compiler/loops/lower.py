@@ -328,7 +328,7 @@ class _GroupLowering:
     def flat_operand(
         self, node: Node, steps: Sequence[Index], batch: list[Index], tables: list[Node]
     ) -> Operand:
-        """Return a `FlatContract`'s operand; takes the tables it has off the front of ``tables``."""
+        """Return a `FlatContract`'s operand; its tables are taken from the front of ``tables``."""
         pull = Pull(self, {})
         buffer, prologue = pull.flat_memory(node)
         offset, *strides = steps

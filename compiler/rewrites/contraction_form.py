@@ -8,6 +8,7 @@ the coordinate itself becomes an index and the operand that had ``y`` is read at
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ..ir import ops
 from ..ir.construct import reshape, transpose
@@ -111,7 +112,7 @@ def _digits(affine: Affine, sizes: tuple[Dim, ...]) -> OutputAxis | None:
         if c < 0:
             return OutputAxis((index,), -c, (sizes[index] - 1) * c + affine.offset, True)
     digits = sorted(affine.terms, key=lambda term: -term[1])
-    for (_, high), (index, low) in zip(digits, digits[1:], strict=False):
+    for (_, high), (index, low) in pairwise(digits):
         if low <= 0 or sizes[index] * low != high:
             return None
     scale = digits[-1][1] if digits else 1

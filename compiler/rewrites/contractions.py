@@ -141,9 +141,7 @@ class _FormLowering:
         free = [i for i in output if i not in held]
         if free:
             shape = (*(1 for _ in free), *result.shape)
-            result = broadcast_to(
-                reshape(result, shape), (*self.extents(free), *result.shape)
-            )
+            result = broadcast_to(reshape(result, shape), (*self.extents(free), *result.shape))
             order = [*free, *order]
         return arrange_output(result, order, self.form, self.node.shape)
 
@@ -213,7 +211,7 @@ class _FormLowering:
     def as_matrix(
         self, term: Term, batch: list[int], first: list[int], second: list[int]
     ) -> Node | None:
-        """Return an operand as ``[batch…, first, second]`` by views alone, None if it takes more."""
+        """Return an operand as ``[batch…, first, second]`` where views lead there, else None."""
         node = term.node
         indices = _plain_indices(term.map)
         order = [*batch, *first, *second]
@@ -257,18 +255,14 @@ class _FormLowering:
 
     # -- products of windows -------------------------------------------------------------------
 
-    def product_and_sum(
-        self, terms: tuple[Term, Term], held: list[int], depth: list[int]
-    ) -> Node:
+    def product_and_sum(self, terms: tuple[Term, Term], held: list[int], depth: list[int]) -> Node:
         """Return ``[held…]`` as an elementwise product summed over ``depth``."""
         order = [*held, *depth]
         left, right = (self.spread(term, order) for term in terms)
         result = broadcast_to(mul(left, right), self.extents(order))
         if depth:
             axes = tuple(range(len(held), len(order)))
-            result = split_reduction(
-                make(ops.Reduce("sum", axes), result, source=self.node.source)
-            )
+            result = split_reduction(make(ops.Reduce("sum", axes), result, source=self.node.source))
         return result
 
     def spread(self, term: Term, order: list[int]) -> Node:

@@ -99,9 +99,7 @@ class Access:
         return frozenset(weight)
 
     def _find_stored(self) -> frozenset[Node]:
-        readers = [
-            n for n in self.nodes if isinstance(n.op, READERS) or is_alias(n)
-        ]
+        readers = [n for n in self.nodes if isinstance(n.op, READERS) or is_alias(n)]
         sources = {
             source
             for node in readers

@@ -24,9 +24,7 @@ PACK_KERNEL_TYPE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64, I64, I
 # void pack_strided(panel, source, stride_i, stride_k, valid, k)
 PACK_STRIDED_TYPE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, I64, I64, I64, I64])
 # void pack_tables(panel, source, offsets_i, offsets_k, valid, k)
-PACK_TABLES_TYPE = ir.FunctionType(
-    ir.VoidType(), [POINTER, POINTER, POINTER, POINTER, I64, I64]
-)
+PACK_TABLES_TYPE = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, POINTER, POINTER, I64, I64])
 
 
 @dataclass(frozen=True, order=True)

@@ -100,9 +100,7 @@ class _VectorPacking:
             self.store(load(self.offset_of(step)), step)
 
     def pack_pieces(self, runs: _Runs, most: int) -> None:
-        pieces = [
-            (self.element(self.source, start), mask) for start, mask in runs.split(most)
-        ]
+        pieces = [(self.element(self.source, start), mask) for start, mask in runs.split(most)]
         self.each_step(lambda at: self.load_pieces(pieces, at))
 
     def load_pieces(self, pieces: list[tuple[ir.Value, ir.Value]], at: ir.Value) -> ir.Value:
@@ -147,9 +145,7 @@ class _VectorPacking:
         start = self.element(self.source, deep.first())
         if not self.target.has_masked_memory:
             return lambda at: self.load(self.element(start, at))
-        return lambda at: masked_load(
-            self.b, self.element(start, at), self.spec.vector, deep.valid
-        )
+        return lambda at: masked_load(self.b, self.element(start, at), self.spec.vector, deep.valid)
 
     def transpose(self, step: ir.Value, load: Callable[[ir.Value], ir.Value]) -> None:
         b = self.b
@@ -214,7 +210,9 @@ class _Runs:
         vector = ir.VectorType(I64, lanes)
         loaded = masked_load(b, table, vector, self.valid)
         self.offsets = b.select(self.valid, loaded, splat(b, self.first(), lanes))
-        shifted = ir.Constant(ir.VectorType(I32, lanes), [max(lane - 1, 0) for lane in range(lanes)])
+        shifted = ir.Constant(
+            ir.VectorType(I32, lanes), [max(lane - 1, 0) for lane in range(lanes)]
+        )
         before = b.shuffle_vector(self.offsets, self.offsets, shifted)
         following = b.add(before, ir.Constant(vector, [1] * lanes))
         starts = b.and_(b.icmp_signed("!=", self.offsets, following), self.valid)
@@ -249,9 +247,7 @@ class _Runs:
             below_next = b.and_(b.sub(b.and_(rest, b.neg(rest)), I64(1)), bits)
             lanes = b.and_(b.and_(below_next, b.xor(b.sub(lowest, I64(1)), I64(-1))), inside)
             lanes = b.select(none, I64(0), lanes)
-            mask = b.bitcast(
-                b.trunc(lanes, ir.IntType(self.lanes)), ir.VectorType(I1, self.lanes)
-            )
+            mask = b.bitcast(b.trunc(lanes, ir.IntType(self.lanes)), ir.VectorType(I1, self.lanes))
             place = b.gep(self.table, [lane], source_etype=I64)
             pieces.append((b.sub(b.load(place, typ=I64, align=8), lane), mask))
         return pieces
