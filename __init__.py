@@ -19,6 +19,7 @@ from .compiler.errors import (
     IndexRangeError,
     InputError,
     InputTypeError,
+    TrainingWarning,
     VerificationError,
 )
 from .frontend import (
@@ -78,6 +79,7 @@ __all__ = [
     "InputTypeError",
     "Tensor",
     "TrainingProgram",
+    "TrainingWarning",
     "Variable",
     "VerificationError",
     "VerificationReport",

@@ -66,6 +66,10 @@ class CacheWarning(UserWarning):
     """The object cache could not be used; work goes on without it."""
 
 
+class TrainingWarning(UserWarning):
+    """A training that can run but is likely not the one that was meant."""
+
+
 class DomainWarning(UserWarning):
     """A formula leaves its domain or the range of its element type for some inputs."""
 

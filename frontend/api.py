@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,13 @@ from ..compiler.ir.graph import topological
 from ..compiler.options import CompileOptions, options_from_environment
 from ..compiler.rewrites.stability import stabilize_nodes
 from . import random
+from .averaging import WeightAverage
 from .build import build_executable
 from .explanation import explain_executable, profile_executable
 from .metrics import Metric
 from .optimizer import Optimizer
 from .state import Variable, variable_of
-from .step_program import build_forward_program
+from .step_program import Parameters, build_forward_program
 from .tensor import Tensor, as_tensor
 from .training import TrainingProgram
 
@@ -26,7 +27,10 @@ Outputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Updates = Mapping[Variable, object]
 
 
-def _options(**given: Any) -> CompileOptions:
+def _options(check: str | Iterable[str] | None = None, **given: Any) -> CompileOptions:
+    if check is not None:
+        names = check.split(",") if isinstance(check, str) else check
+        given["checks"] = frozenset(filter(None, (name.strip() for name in names)))
     return options_from_environment(**given)
 
 
@@ -57,7 +61,7 @@ class CompiledFunction:
         self.executable = build_executable(self.program, options, storage)
 
     def __call__(self, **arrays: object) -> Any:
-        """Run on arrays by input name.
+        """Run on arrays by input name; states are updated after everything has been computed.
 
         Raises InputError, InputTypeError or IndexRangeError for arrays that do not fit.
         """
@@ -84,6 +88,7 @@ def compile(
     outputs: Outputs = (),
     *,
     updates: Updates | None = None,
+    check: str | Iterable[str] | None = None,
     backend: str | None = None,
     dtype: str | None = None,
     threads: int | None = None,
@@ -99,6 +104,8 @@ def compile(
     updates : dict of Variable to Tensor, optional
         What each call assigns to a variable, of the variable's shape and element type.  Outputs and
         updates are computed from the values before the call; so are updates from one another.
+    check : ``"nan"``, ``"bounds"`` or both, optional
+        Stop at the first operator that gives NaN or infinity, or reads outside of an array.
     backend : ``"native"`` (default) or ``"numpy"``
         Machine code, or the interpreter of the same graph.
     dtype : ``"float32"`` or ``"float64"``, optional
@@ -114,7 +121,7 @@ def compile(
         There is nothing to compile, or an update does not fit its variable.
     """
     _seed(seed)
-    settings = _options(backend=backend, dtype=dtype, threads=threads, **options)
+    settings = _options(check, backend=backend, dtype=dtype, threads=threads, **options)
     return CompiledFunction(outputs, settings, updates)
 
 
@@ -128,8 +135,14 @@ def compile_train(
     optimizer: Optimizer,
     outputs: Mapping[str, Tensor] | None = None,
     *,
-    params: Sequence[Variable] | None = None,
+    params: Parameters | None = None,
+    buffers: Parameters | None = None,
     metrics: Sequence[str | Metric] | Mapping[str, Metric] = (),
+    accumulate: int = 1,
+    accumulate_reduction: str = "mean",
+    ema: float | WeightAverage | None = None,
+    weighted: bool = False,
+    check: str | Iterable[str] | None = None,
     backend: str | None = None,
     dtype: str | None = None,
     threads: int | None = None,
@@ -146,10 +159,29 @@ def compile_train(
         One of `chainrule.optim`.
     outputs : dict of str to Tensor, optional
         What each step returns beside ``"loss"``.
-    params : list of Variable, optional
-        What to train; by default every trainable parameter that the loss depends on.
+    params : list of Variable or Module, optional
+        What to train; by default what the optimizer was given as ``params``, or else every
+        trainable parameter that the loss depends on.  Two programs with a loss and an optimizer
+        each may train parts of one model in turn: they share the storage.
+    buffers : list of Variable or Module, optional
+        The buffers, such as running statistics, that the step changes; by default those of
+        ``params`` where that is a module, else all.
     metrics
         Names or `Metric` objects, measured by each step.
+    accumulate : int
+        Batches whose gradients make one update; for a loss that is a mean over the samples the
+        update is that of all of them as one batch, up to rounding.  Statistics of the batch (batch
+        normalisation) stay those of each.
+    accumulate_reduction : {"mean", "sum"}
+        What the loss is over the samples of a batch.
+    ema : float or optim.WeightAverage, optional
+        Keep an exponential moving average of the weights with this decay; ``evaluate`` and
+        ``predict`` then use it.
+    weighted : bool
+        ``loss`` is one number a sample, ``(batch,)``; the mean is weighted by the input
+        ``"sample_weight"``, which ``fit`` fills from ``sample_weight`` and ``class_weight``.
+    check : ``"nan"``, ``"bounds"`` or both, optional
+        As for `compile`; the error names the step as well.
     backend, dtype, threads
         As for `compile`.
     seed : int, optional
@@ -159,15 +191,25 @@ def compile_train(
     ------
     GraphError, GraphTypeError
         The loss is not a 0-d float, or depends on no trainable parameter.
+
+    Warns
+    -----
+    TrainingWarning
+        The loss does not depend on a parameter that is to be trained.
     """
     _seed(seed)
-    settings = _options(backend=backend, dtype=dtype, threads=threads, **options)
+    settings = _options(check, backend=backend, dtype=dtype, threads=threads, **options)
     return TrainingProgram(
         loss,
         optimizer,
         outputs,
         params,
         metrics,
+        buffers=buffers,
+        accumulate=accumulate,
+        accumulate_reduction=accumulate_reduction,
+        ema=ema,
+        weighted=weighted,
         compile_program=build_executable,
         options=settings,
         seed=seed or 0,

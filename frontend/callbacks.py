@@ -29,6 +29,9 @@ class Program(Protocol):
     @property
     def states(self) -> Sequence[Variable]: ...
 
+    @property
+    def averages(self) -> Sequence[Variable]: ...
+
     def save(self, path: Any) -> None: ...
 
 
@@ -120,8 +123,8 @@ def monitored(logs: Logs, name: str) -> float:
 class EarlyStopping(Callback):
     """Stop once ``monitor`` has not improved by ``min_delta`` for ``patience`` epochs.
 
-    ``restore_best``: parameters and buffers go back to those of the best epoch, unless the training
-    was interrupted.
+    ``restore_best``: parameters, their averages and buffers go back to those of the best epoch,
+    unless the training was interrupted.
     """
 
     def __init__(
@@ -170,7 +173,8 @@ class EarlyStopping(Callback):
 
 
 def _model_states(program: Program) -> list[Variable]:
-    return [v for v in program.states if v.role in ("parameter", "buffer")]
+    averages = set(program.averages)
+    return [v for v in program.states if v.role in ("parameter", "buffer") or v in averages]
 
 
 class Checkpoint(Callback):

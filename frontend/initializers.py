@@ -128,6 +128,47 @@ def orthogonal(shape: tuple[int, ...], gain: float = 1.0) -> np.ndarray:
     return gain * (q.T if rows < columns else q).reshape(shape)
 
 
+def sparse(shape: tuple[int, ...], sparsity: float, std: float = 0.01) -> np.ndarray:
+    """Return a matrix from N(0, std²), a share ``sparsity`` of each column zero (Martens 2010).
+
+    The number of zeros is rounded up, as in PyTorch.
+    """
+    if len(shape) != 2:
+        raise ValueError(f"sparse needs two axes, not shape {shape}")
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity must lie in [0, 1], not {sparsity}")
+    values = normal(shape, 0.0, std)
+    zeros = math.ceil(sparsity * shape[0])
+    order = _generator.random(shape).argsort(axis=0)
+    np.put_along_axis(values, order[:zeros], 0.0, axis=0)
+    return values
+
+
+def dirac(shape: tuple[int, ...], groups: int = 1) -> np.ndarray:
+    """Return a convolution weight (out, in, *kernel) that hands on as many channels as it can.
+
+    Each of ``groups`` groups of output channels starts again at the first input channel.
+    """
+    if not 3 <= len(shape) <= 5:
+        raise ValueError(f"dirac needs three to five axes, not shape {shape}")
+    if groups < 1 or shape[0] % groups:
+        raise ValueError(f"dirac: {groups} groups do not divide {shape[0]} channels")
+    values = np.zeros(shape)
+    centre = tuple(size // 2 for size in shape[2:])
+    channels = shape[0] // groups
+    for group in range(groups):
+        for channel in range(min(channels, shape[1])):
+            values[(group * channels + channel, channel, *centre)] = 1.0
+    return values
+
+
+def eye(shape: tuple[int, ...]) -> np.ndarray:
+    """Return a matrix with ones on the diagonal and zeros elsewhere."""
+    if len(shape) != 2:
+        raise ValueError(f"eye needs two axes, not shape {shape}")
+    return np.eye(*shape)
+
+
 def default_weight(shape: tuple[int, ...]) -> np.ndarray:
     """Return PyTorch's default for weights: kaiming_uniform with a = sqrt(5)."""
     if math.prod(shape) == 0:
@@ -151,7 +192,13 @@ INITIALIZERS: dict[str, Callable[[tuple[int, ...]], np.ndarray]] = {
     "xavier_normal": xavier_normal,
     "kaiming_uniform": kaiming_uniform,
     "kaiming_normal": kaiming_normal,
+    "glorot_uniform": xavier_uniform,
+    "glorot_normal": xavier_normal,
+    "he_uniform": kaiming_uniform,
+    "he_normal": kaiming_normal,
     "orthogonal": orthogonal,
+    "dirac": dirac,
+    "eye": eye,
 }
 
 

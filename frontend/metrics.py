@@ -37,6 +37,7 @@ class Metric:
     finish: Callable[[Sums], Any]
     prediction: Tensor | None = None
     target: Tensor | None = None
+    collects: tuple[str, ...] = ()
 
     def bound_to(self, prediction: Tensor, target: Tensor) -> Metric:
         """Return this metric of ``prediction`` against ``target``, where it has none yet."""
@@ -52,6 +53,10 @@ class Metric:
             raise GraphError(f"metric {self.name!r} has no prediction and target yet")
         found = self.statistics(self.prediction, self.target)
         return {f"{self.name}.{key}": value for key, value in found.items()}
+
+    def collected(self) -> tuple[str, ...]:
+        """Return the names of the outputs that are kept whole, sample by sample, not summed."""
+        return tuple(f"{self.name}.{key}" for key in self.collects)
 
     def value(self, outputs: Mapping[str, np.ndarray]) -> float:
         """Return the metric from (sums of) its program outputs; NaN where nothing was counted."""

@@ -2,7 +2,8 @@
 
 ``optimizer.formulas()`` prints the rules that are compiled into the step.  ``p`` is the parameter,
 ``g`` its gradient, ``t`` the step from 1 on; every other letter is a slot that starts at zero.
-Every optimizer also takes ``groups``, ``maximize``, ``clip_value`` and ``clip_norm`` (`Optimizer`).
+Every optimizer also takes ``params``, ``groups``, ``l1``, ``maximize``, ``clip_value`` and
+``clip_norm`` (`Optimizer`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from .averaging import WeightAverage
 from .optimizer import Group, Optimizer, clip_by_global_norm, clip_by_value
 from .schedules import Schedule
 
@@ -26,6 +28,7 @@ __all__ = [
     "Lion",
     "Optimizer",
     "Group",
+    "WeightAverage",
     "clip_by_value",
     "clip_by_global_norm",
 ]

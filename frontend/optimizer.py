@@ -32,12 +32,17 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
     "momentum": (0.0, float("inf"), True),
     "momentum_decay": (0.0, float("inf"), True),
     "lr_decay": (0.0, float("inf"), True),
+    "l1": (0.0, float("inf"), True),
     "alpha": (0.0, float("inf"), True),
     "beta1": (0.0, 1.0, False),
     "beta2": (0.0, 1.0, False),
     "rho": (0.0, 1.0, True),
     "initial_accumulator_value": (0.0, float("inf"), True),
 }
+
+
+#: Bounds of each gradient element, and of the gradients' joint norm.
+Clipping = tuple[float | None, float | None]
 
 
 class Group:
@@ -47,9 +52,16 @@ class Group:
     later, a 0-d float64 state (``lr`` always is one).
     """
 
-    def __init__(self, hyper: Mapping[str, Any], label: str) -> None:
+    def __init__(
+        self,
+        hyper: Mapping[str, Any],
+        label: str,
+        clipping: Clipping = (None, None),
+        trainable: bool = True,
+    ) -> None:
         self.hyper = dict(hyper)
         self.label = label
+        self.clipping, self.trainable = clipping, trainable
         self.variables: dict[str, Variable] = {}
         #: Slots that the parameters of the group share: 0-d float64 states.
         self.shared_slots: dict[str, Variable] = {}
@@ -110,9 +122,14 @@ class Optimizer:
     ----------
     hyper : dict
         Hyperparameters by name; ``betas`` is split into ``beta1`` and ``beta2``.
+    params : list of Variable or Module, optional
+        The parameters that this optimizer trains, for programs that are given none.
     groups : list of dict
-        Parameter groups, ``{"params": [...], "lr": 0.01, …}``; what a group leaves out, and
-        parameters in no group, follow ``hyper``.
+        Parameter groups, ``{"params": [...], "lr": 0.01, …}``, with a list or a module; what a
+        group leaves out, and parameters in no group, follow ``hyper``.  ``"trainable": False``
+        freezes a group; its ``clip_value`` and ``clip_norm`` take the place of those below.
+    l1 : float
+        Weight of the penalty Σ|p|: adds ``l1*sign(p)`` to the gradient.
     maximize : bool
         Climb instead of descend.
     clip_value : float, optional
@@ -136,7 +153,9 @@ class Optimizer:
         self,
         hyper: Mapping[str, Any],
         *,
+        params: Any = None,
         groups: Iterable[Mapping[str, Any]] = (),
+        l1: float = 0.0,
         maximize: bool = False,
         clip_value: float | None = None,
         clip_norm: float | None = None,
@@ -150,14 +169,11 @@ class Optimizer:
                     "argument"
                 )
             hyper = {**hyper, "lr": base}
-        for name, bound in (("clip_value", clip_value), ("clip_norm", clip_norm)):
-            if bound is not None and not bound > 0:
-                raise ValueError(f"{name} must be positive, not {bound}")
-        self.clip_value, self.clip_norm = clip_value, clip_norm
-        defaults = _flatten_betas({**hyper, "maximize": maximize})
+        defaults = _flatten_betas({**hyper, "l1": l1, "maximize": maximize})
         self._check(defaults)
+        self.params = _listed(params)
         self.defaults = defaults
-        self.groups = [Group(defaults, "optimizer")]
+        self.groups = [Group(defaults, "optimizer", _checked_clipping(clip_value, clip_norm))]
         self._group_of: dict[Node, Group] = {}
         for index, given in enumerate(groups, 1):
             self._add_group(dict(given), f"optimizer.{index}")
@@ -172,6 +188,8 @@ class Optimizer:
             params = given.pop("params")
         except KeyError:
             raise ValueError("a parameter group needs 'params'") from None
+        clipping = (given.pop("clip_value", None), given.pop("clip_norm", None))
+        trainable = given.pop("trainable", True)
         own = _flatten_betas(given)
         unknown = set(own) - set(self.defaults)
         if unknown:
@@ -180,9 +198,10 @@ class Optimizer:
                 f"{', '.join(self.defaults)}"
             )
         self._check(own)
-        group = Group({**self.defaults, **own}, label)
+        group = Group({**self.defaults, **own}, label, _checked_clipping(*clipping), trainable)
         self.groups.append(group)
-        for param in [params] if isinstance(params, Variable) else params:
+        members = _listed(params)
+        for param in members if isinstance(members, Sequence) else members.parameters():
             if param.node in self._group_of:
                 raise ValueError(f"parameter {param.name!r} is in more than one group")
             self._group_of[param.node] = group
@@ -190,6 +209,10 @@ class Optimizer:
     def _check(self, hyper: Mapping[str, Any]) -> None:
         for name, value in hyper.items():
             _check_range(name, value)
+
+    def trains(self, param: Variable) -> bool:
+        """Return whether the group of ``param`` is not frozen."""
+        return self._group_of.get(param.node, self.groups[0]).trainable
 
     # -- what a subclass defines ------------------------------------------------------------------
 
@@ -264,11 +287,7 @@ class Optimizer:
                 raise GraphError(
                     f"the gradient of {param.name!r} is {grad.type}, not {param.node.type}"
                 )
-        gradients = [grad for _, grad in pairs]
-        if self.clip_value is not None:
-            gradients = [_clip_elements(g, self.clip_value) for g in gradients]
-        if self.clip_norm is not None:
-            gradients = _clip_joint_norm(gradients, self.clip_norm)
+        gradients = self._clip(pairs)
         step = apply("add", self.step_count.node, constant(1, "int64"))
         changed: dict[Node, tuple[Variable, Node]] = {}
         for (param, _), gradient in zip(pairs, gradients, strict=True):
@@ -276,6 +295,24 @@ class Optimizer:
                 changed[state.node] = state, value
         changed[self.step_count.node] = self.step_count, step
         return [(state, Tensor(value)) for state, value in changed.values()]
+
+    def _clip(self, pairs: Sequence[tuple[Variable, Node]]) -> list[Node]:
+        """Return the gradients, clipped together where their groups share the same bounds."""
+        clipped = dict(enumerate(grad for _, grad in pairs))
+        shared: dict[int, list[int]] = {}
+        for index, (param, _) in enumerate(pairs):
+            group = self._group_of.get(param.node, self.groups[0])
+            place = self.groups.index(group) if any(group.clipping) else 0
+            shared.setdefault(place, []).append(index)
+        for place, members in shared.items():
+            value, norm = self.groups[place].clipping
+            grads = [clipped[i] for i in members]
+            if value is not None:
+                grads = [_clip_elements(g, value) for g in grads]
+            if norm is not None:
+                grads = _clip_joint_norm(grads, norm)
+            clipped.update(zip(members, grads, strict=True))
+        return list(clipped.values())
 
     def _update_one(self, param: Variable, grad: Node, step: Node) -> list[tuple[Variable, Node]]:
         group = self._group_of.get(param.node, self.groups[0])
@@ -300,6 +337,8 @@ class Optimizer:
     def _rules_of(self, group: Group) -> tuple[Rule, ...]:
         on = group.hyper | {name: True for name in group.variables}
         lines = list(self.rules(on))
+        if on["l1"]:
+            lines.insert(0, "g = g + l1*sign(p)")
         if on["maximize"]:
             lines.insert(0, "g = -g")
         return parse_rules(lines)
@@ -352,6 +391,20 @@ def _clip_joint_norm(grads: Sequence[Node], max_norm: float) -> list[Node]:
     factor = apply("div", constant(max_norm, "float64"), norm)
     factor = apply("minimum", factor, constant(1.0, "float64"))
     return [apply("mul", grad, make(ops.Cast(grad.dtype), factor)) for grad in grads]
+
+
+def _checked_clipping(clip_value: float | None, clip_norm: float | None) -> Clipping:
+    for name, bound in (("clip_value", clip_value), ("clip_norm", clip_norm)):
+        if bound is not None and not bound > 0:
+            raise ValueError(f"{name} must be positive, not {bound}")
+    return clip_value, clip_norm
+
+
+def _listed(params: Any) -> Any:
+    """Return parameters as a list; a module, and None, as they are."""
+    if params is None or hasattr(params, "parameters"):
+        return params
+    return [params] if isinstance(params, Variable) else list(params)
 
 
 def _new_state(array: np.ndarray, name: str) -> Variable:

@@ -7,13 +7,15 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+import numpy as np
+
 #: Seconds between two drawings of the bar: a step may take microseconds.
 REFRESH = 0.1
 
 
-def format_logs(logs: Mapping[str, float]) -> str:
-    """Return ``loss 0.1234  accuracy 0.97``."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in logs.items())
+def format_logs(logs: Mapping[str, Any]) -> str:
+    """Return ``loss 0.1234  accuracy 0.97``; measurements that are arrays are left out."""
+    return "  ".join(f"{n} {value:.4g}" for n, value in logs.items() if not np.ndim(value))
 
 
 class Progress:

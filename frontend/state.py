@@ -110,6 +110,11 @@ class Variable(Tensor):
         """Say whether an optimizer changes it, in programs that are compiled from now on."""
         self._storage.trainable = bool(flag)
 
+    def requires_grad_(self, flag: bool = True) -> Variable:
+        """Say whether an optimizer changes it (`set_trainable`); return the variable."""
+        self.set_trainable(flag)
+        return self
+
     def assign(self, array: object) -> Variable:
         """Copy ``array`` into the storage and return the variable.
 

@@ -13,12 +13,14 @@ from ..compiler.errors import CheckpointError
 from ..compiler.ir import ops
 from ..runtime.checkpoint import check_compatible, load_arrays, save_arrays
 from .callbacks import Callback
+from .epoch_sums import EpochSums
+from .history import History
 from .optimizer import Optimizer
 from .schedules import Schedule
 from .state import Variable
 
 FORMAT = "chainrule.training/1"
-_CALLBACK = "callback/"
+_CALLBACK, _SUMS = "callback/", "sums/"
 
 
 class Training(Protocol):
@@ -30,11 +32,14 @@ class Training(Protocol):
     batch: int
     steps: int
     seed: int
-    sums: dict[str, Any]
+    sums: EpochSums | None
+    history: History
     callbacks: dict[str, Callback]
     callback_states: dict[str, dict[str, Any]]
     schedules: list[Schedule]
     schedule_states: dict[str, dict[str, Any]]
+
+    def new_sums(self) -> EpochSums: ...
 
 
 def name_states(states: Iterable[Variable]) -> dict[str, Variable]:
@@ -73,13 +78,18 @@ def save_training(training: Training, path: str | PathLike[str]) -> None:
                 arrays[f"{_CALLBACK}{key}/{name}"] = value
             else:
                 callbacks[key][name] = value
+    numbers: dict[str, Any] = {}
+    if training.sums is not None:
+        numbers, statistics = training.sums.state_dict()
+        arrays |= {f"{_SUMS}{name}": value for name, value in statistics.items()}
     schedules = {name: s.state_dict() for name, s in name_schedules(training).items()}
     position = {
         "epoch": training.epoch,
         "batch": training.batch,
         "steps": training.steps,
         "seed": training.seed,
-        "sums": {name: np.asarray(value).tolist() for name, value in training.sums.items()},
+        "sums": numbers,
+        "history": training.history.state_dict(),
         "optimizer": type(training.optimizer).__name__,
         "schedules": {**training.schedule_states, **schedules},
         "callbacks": callbacks,
@@ -97,7 +107,7 @@ def load_training(training: Training, path: str | PathLike[str]) -> None:
             f"{path}: the checkpoint is of {position['optimizer']}, this training uses {optimizer}"
         )
     named = name_states(training.states)
-    own = {k: a for k, a in arrays.items() if not k.startswith(_CALLBACK)}
+    own = {k: a for k, a in arrays.items() if not k.startswith((_CALLBACK, _SUMS))}
     try:
         check_compatible({k: (v.value.dtype.name, v.value.shape) for k, v in named.items()}, own)
     except CheckpointError as error:
@@ -108,16 +118,21 @@ def load_training(training: Training, path: str | PathLike[str]) -> None:
             raise CheckpointError(f"{path}: the position of {type(schedule).__name__} is missing")
     if ("optimizer" in known) != ("optimizer" in schedules):
         raise CheckpointError(f"{path}: one of checkpoint and optimizer has a schedule, not both")
+    sums, history = None, History()
+    try:
+        if position["sums"]:
+            sums = training.new_sums()
+            sums.load_state_dict(position["sums"], _arrays_of(arrays, _SUMS))
+        history.load_state_dict(position["history"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: the training's measurements are damaged: {error}") from None
 
     # Everything fits: from here on nothing fails.
     for name, variable in named.items():
         variable.value[...] = own[name]
     training.epoch, training.batch = position["epoch"], position["batch"]
     training.steps, training.seed = position["steps"], position["seed"]
-    training.sums = {
-        name: np.asarray(value) if isinstance(value, list) else value
-        for name, value in position["sums"].items()
-    }
+    training.sums, training.history = sums, history
     training.callbacks = {}
     training.callback_states = {
         key: state | _arrays_of(arrays, f"{_CALLBACK}{key}/")
@@ -144,6 +159,7 @@ _POSITION: Mapping[str, type | tuple[type, ...]] = {
     "steps": int,
     "seed": int,
     "sums": dict,
+    "history": dict,
     "optimizer": str,
     "schedules": dict,
     "callbacks": dict,

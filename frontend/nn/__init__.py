@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..dropout import is_training
-from . import init
+from . import init, regularization
 from .activation import (
     CELU,
     ELU,
@@ -213,4 +213,5 @@ __all__ = [
     "dropout",
     "init",
     "is_training",
+    "regularization",
 ]

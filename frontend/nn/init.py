@@ -29,6 +29,9 @@ xavier_normal_ = _in_place(initializers.xavier_normal)
 kaiming_uniform_ = _in_place(initializers.kaiming_uniform)
 kaiming_normal_ = _in_place(initializers.kaiming_normal)
 orthogonal_ = _in_place(initializers.orthogonal)
+sparse_ = _in_place(initializers.sparse)
+dirac_ = _in_place(initializers.dirac)
+eye_ = _in_place(initializers.eye)
 
 
 def constant_(variable: Variable, val: float) -> Variable:
@@ -46,20 +49,17 @@ def ones_(variable: Variable) -> Variable:
     return constant_(variable, 1.0)
 
 
-def eye_(variable: Variable) -> Variable:
-    """Fill a matrix with ones on the diagonal and zeros elsewhere, and return it."""
-    return variable.assign(np.eye(*variable.value.shape))
-
-
 __all__ = [
     "calculate_gain",
     "constant_",
+    "dirac_",
     "eye_",
     "kaiming_normal_",
     "kaiming_uniform_",
     "normal_",
     "ones_",
     "orthogonal_",
+    "sparse_",
     "trunc_normal_",
     "uniform_",
     "xavier_normal_",

@@ -324,7 +324,8 @@ def test_an_interrupt_waits_for_the_step_and_returns_the_history():
     train.fit((X, Y), total_epochs=2, verbose=0)
     reference.fit((X, Y), epochs=2, verbose=0)
     assert_same_bits(train, reference)
-    assert train.history["loss"] == reference.history["loss"][1:]
+    assert dict(train.history) == dict(reference.history)
+    assert len(history["loss"]) == 1  # what the first fit returned is its own
 
 
 # -- checkpoints ----------------------------------------------------------------------------------
@@ -399,7 +400,7 @@ def test_a_training_stopped_within_an_epoch_goes_on_there(tmp_path):
     assert (second.epoch, second.batch) == (1, 2)
     second.fit((X, Y), total_epochs=3, verbose=0)
     assert_same_bits(whole, second)
-    assert second.history["loss"] == whole.history["loss"][1:]
+    assert dict(second.history) == dict(whole.history)
 
 
 def test_callbacks_and_their_schedules_go_on(tmp_path):
