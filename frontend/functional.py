@@ -39,6 +39,7 @@ from .creation import (
     zeros,
     zeros_like,
 )
+from .ctc import ctc_loss
 from .dropout import dropout
 from .elementwise import (
     abs,
@@ -313,6 +314,7 @@ __all__ = [
     "cos",
     "cosh",
     "cosine_similarity",
+    "ctc_loss",
     "cumsum",
     "diag",
     "digamma",

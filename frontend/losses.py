@@ -8,6 +8,7 @@ against (batch,) is a mistake far more often than a wish.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from ..compiler.errors import GraphTypeError
 from ..compiler.ir.dims import format_shape
@@ -41,7 +42,8 @@ def _pair(what: str, first: object, second: object) -> tuple[Tensor, Tensor]:
     return left, right
 
 
-def _reduce(loss: Tensor, reduction: str, what: str) -> Tensor:
+def reduce_loss(loss: Tensor, reduction: str, what: str = "loss") -> Tensor:
+    """Return an elementwise loss reduced as ``reduction`` says."""
     match reduction:
         case "mean":
             return loss.mean()
@@ -65,13 +67,13 @@ def _weighted(loss: Tensor, weight: object) -> Tensor:
 def mse(prediction: object, target: object, reduction: str = "mean") -> Tensor:
     """Return the squared error (x - y)²."""
     x, y = _pair("mse", prediction, target)
-    return _reduce(F.square(x - y), reduction, "mse")
+    return reduce_loss(F.square(x - y), reduction, "mse")
 
 
 def mae(prediction: object, target: object, reduction: str = "mean") -> Tensor:
     """Return the absolute error |x - y|; its derivative at 0 is 0."""
     x, y = _pair("mae", prediction, target)
-    return _reduce(F.abs(x - y), reduction, "mae")
+    return reduce_loss(F.abs(x - y), reduction, "mae")
 
 
 def huber(
@@ -83,7 +85,7 @@ def huber(
     x, y = _pair("huber", prediction, target)
     error = F.abs(x - y)
     loss = F.where(error < delta, F.square(error) * 0.5, (error - 0.5 * delta) * delta)
-    return _reduce(loss, reduction, "huber")
+    return reduce_loss(loss, reduction, "huber")
 
 
 def smooth_l1(
@@ -97,7 +99,7 @@ def smooth_l1(
     x, y = _pair("smooth_l1", prediction, target)
     error = F.abs(x - y)
     loss = F.where(error < beta, F.square(error) * (0.5 / beta), error - 0.5 * beta)
-    return _reduce(loss, reduction, "smooth_l1")
+    return reduce_loss(loss, reduction, "smooth_l1")
 
 
 _LOG_FLOOR = -100.0
@@ -130,7 +132,7 @@ def binary_crossentropy(
         if pos_weight is not None:
             fail("binary_crossentropy: pos_weight needs from_logits=True")
         loss = -(y * _clamped_log(x) + (1.0 - y) * _clamped_log(1.0 - x))
-        return _reduce(_weighted(loss, weight), reduction, "binary_crossentropy")
+        return reduce_loss(_weighted(loss, weight), reduction, "binary_crossentropy")
     # log(1 + exp(-|x|)) beside one product: no tail cancels, in the value or in the derivative,
     # and the slope at 0 is right.
     positive = x >= 0
@@ -140,7 +142,7 @@ def binary_crossentropy(
     else:
         scale = (as_tensor(pos_weight, x) - 1.0) * y + 1.0
         loss = (1.0 - y) * x + scale * (tail + F.where(positive, 0.0, -x))
-    return _reduce(_weighted(loss, weight), reduction, "binary_crossentropy")
+    return reduce_loss(_weighted(loss, weight), reduction, "binary_crossentropy")
 
 
 def _log_probabilities(x: Tensor, from_logits: bool, axis: int) -> Tensor:
@@ -186,7 +188,7 @@ def categorical_crossentropy(
     terms = y * _log_probabilities(x, from_logits, place)
     if class_weights is not None:
         terms = terms * _class_weights(class_weights, x, place, what)
-    return _reduce(-terms.sum(place), reduction, what)
+    return reduce_loss(-terms.sum(place), reduction, what)
 
 
 def _share(amount: float, x: Tensor, axis: int) -> Tensor:
@@ -283,7 +285,7 @@ def _pick_classes(
     if valid is not None:
         loss = F.where(valid, loss, 0.0)
     if reduction != "mean" or (weights is None and valid is None):
-        return _reduce(loss, reduction, what)
+        return reduce_loss(loss, reduction, what)
     if weights is None:
         counted = F.cast(valid, loss.dtype)
     else:
@@ -313,7 +315,7 @@ def kl_divergence(
     else:
         zero = y == 0
         loss = F.where(zero, 0.0, y * (F.log(F.where(zero, 1.0, y)) - x))
-    return _reduce(loss, reduction, "kl_divergence")
+    return reduce_loss(loss, reduction, "kl_divergence")
 
 
 def gaussian_kl(mu: object, logvar: object, reduction: str = "batchmean") -> Tensor:
@@ -323,7 +325,7 @@ def gaussian_kl(mu: object, logvar: object, reduction: str = "batchmean") -> Ten
     """
     mean, log_variance = _pair("gaussian_kl", mu, logvar)
     loss = (F.square(mean) + (F.expm1(log_variance) - log_variance)) * 0.5
-    return _reduce(loss, reduction, "gaussian_kl")
+    return reduce_loss(loss, reduction, "gaussian_kl")
 
 
 def _above_zero(x: Tensor) -> Tensor:
@@ -336,7 +338,7 @@ def hinge(
 ) -> Tensor:
     """Return max(0, ``margin`` - y x) for labels y = ±1."""
     x, y = _pair("hinge", prediction, target)
-    return _reduce(_above_zero(margin - y * x), reduction, "hinge")
+    return reduce_loss(_above_zero(margin - y * x), reduction, "hinge")
 
 
 def squared_hinge(
@@ -344,7 +346,7 @@ def squared_hinge(
 ) -> Tensor:
     """Return max(0, ``margin`` - y x)² for labels y = ±1."""
     x, y = _pair("squared_hinge", prediction, target)
-    return _reduce(F.square(_above_zero(margin - y * x)), reduction, "squared_hinge")
+    return reduce_loss(F.square(_above_zero(margin - y * x)), reduction, "squared_hinge")
 
 
 def categorical_hinge(
@@ -354,7 +356,7 @@ def categorical_hinge(
     x, y = _pair("categorical_hinge", prediction, target)
     right = (y * x).sum(axis)
     wrong = ((1.0 - y) * x).max(axis)
-    return _reduce(_above_zero(wrong - right + 1.0), reduction, "categorical_hinge")
+    return reduce_loss(_above_zero(wrong - right + 1.0), reduction, "categorical_hinge")
 
 
 def multi_margin(
@@ -384,7 +386,7 @@ def multi_margin(
     if weight is not None:
         weights = _class_weights(weight, x, x.ndim - 1, "multi_margin")
         loss = loss * F.where(chosen, weights, 0.0).sum(-1)
-    return _reduce(loss, reduction, "multi_margin")
+    return reduce_loss(loss, reduction, "multi_margin")
 
 
 def hinge_embedding(
@@ -394,7 +396,7 @@ def hinge_embedding(
     x, y = _pair("hinge_embedding", distance, target)
     near = F.where(y == -1, 0.0, x)
     far = F.where(y == 1, 0.0, _above_zero(margin - x))
-    return _reduce(near + far, reduction, "hinge_embedding")
+    return reduce_loss(near + far, reduction, "hinge_embedding")
 
 
 def _labels_of_rows(what: str, rows: Tensor, target: object) -> Tensor:
@@ -420,7 +422,7 @@ def cosine_embedding(
     scale = (F.square(a).sum(-1) + 1e-12) * (F.square(b).sum(-1) + 1e-12)
     cosine = (a * b).sum(-1) / F.sqrt(scale)
     loss = F.where(y == 1, 1.0 - cosine, F.where(y == -1, _above_zero(cosine - margin), 0.0))
-    return _reduce(loss, reduction, "cosine_embedding")
+    return reduce_loss(loss, reduction, "cosine_embedding")
 
 
 def contrastive(
@@ -433,7 +435,7 @@ def contrastive(
     """
     d, y = _pair("contrastive", distance, dissimilar)
     loss = (1.0 - y) * F.square(d) + y * F.square(_above_zero(margin - d))
-    return _reduce(loss * 0.5, reduction, "contrastive")
+    return reduce_loss(loss * 0.5, reduction, "contrastive")
 
 
 def contrastive_embedding(
@@ -469,7 +471,59 @@ def triplet(
     to_near, to_far = F.norm(a - near + eps, p, -1), F.norm(a - far + eps, p, -1)
     if swap:
         to_far = F.minimum(to_far, F.norm(near - far + eps, p, -1))
-    return _reduce(_above_zero(to_near - to_far + margin), reduction, "triplet")
+    return reduce_loss(_above_zero(to_near - to_far + margin), reduction, "triplet")
+
+
+def triplet_with_distance(
+    anchor: object,
+    positive: object,
+    negative: object,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """Return the triplet loss for any distance of two tensors, by default the Euclidean one."""
+    if margin <= 0:
+        fail(f"triplet_with_distance: margin must be positive, not {margin}")
+    distance = distance_function or _euclidean
+    a, near, far = as_tensor(anchor), as_tensor(positive), as_tensor(negative)
+    to_near, to_far = distance(a, near), distance(a, far)
+    if swap:
+        to_far = F.minimum(to_far, distance(near, far))
+    return reduce_loss(_above_zero(to_near - to_far + margin), reduction, "triplet_with_distance")
+
+
+def _euclidean(x: Tensor, y: Tensor) -> Tensor:
+    return F.norm(x - y + 1e-6, 2, -1)
+
+
+def multilabel_margin(prediction: object, target: object, reduction: str = "mean") -> Tensor:
+    """Return Σ_{j in y, i not in y} max(0, 1 - x[j] + x[i]) / C for scores x (..., C).
+
+    ``target`` (..., C): the classes of a sample, ended by -1 where there are fewer than C.
+    """
+    what = "multilabel_margin"
+    x, y = _float(prediction), as_tensor(target)
+    if y.dtype not in INTEGERS:
+        fail(f"{what}: targets are integers, not {y.dtype}", GraphTypeError)
+    if x.shape != y.shape or x.ndim not in (1, 2):
+        fail(
+            f"{what}: scores {format_shape(x.shape)} and targets {format_shape(y.shape)} must both "
+            "be (batch, classes) or (classes,)"
+        )
+    classes = x.shape[-1]
+    register_range_check(y.node, -1, classes, message=f"{what}: class label")
+    place, other = F.iota((classes, classes), 0), F.iota((classes, classes), 1)
+    # a label counts where no -1 stands at its place or before
+    ended = (F.expand_dims(y, -2) < 0) & (other <= place)
+    counts = ~F.any(ended, -1)
+    named = F.expand_dims(counts, -1) & (F.expand_dims(y, -1) == other)
+    is_target = F.any(named, -2)
+    right = F.where(named, F.expand_dims(x, -2), 0.0).sum(-1)
+    gap = _above_zero(1.0 - F.expand_dims(right, -1) + F.expand_dims(x, -2))
+    allowed = F.expand_dims(counts, -1) & ~F.expand_dims(is_target, -2)
+    return reduce_loss(F.where(allowed, gap, 0.0).sum((-1, -2)) / classes, reduction, what)
 
 
 def margin_ranking(
@@ -478,13 +532,13 @@ def margin_ranking(
     """Return max(0, -y (x1 - x2) + ``margin``) for y = ±1."""
     a, b = _pair("margin_ranking", first, second)
     _, y = _pair("margin_ranking", a, target)
-    return _reduce(_above_zero(-y * (a - b) + margin), reduction, "margin_ranking")
+    return reduce_loss(_above_zero(-y * (a - b) + margin), reduction, "margin_ranking")
 
 
 def soft_margin(prediction: object, target: object, reduction: str = "mean") -> Tensor:
     """Return log(1 + exp(-y x)) for y = ±1."""
     x, y = _pair("soft_margin", prediction, target)
-    return _reduce(apply("softplus", -y * x), reduction, "soft_margin")
+    return reduce_loss(apply("softplus", -y * x), reduction, "soft_margin")
 
 
 def multilabel_soft_margin(
@@ -492,7 +546,7 @@ def multilabel_soft_margin(
 ) -> Tensor:
     """Return the binary cross-entropy of logits, averaged over the last axis; y in {0, 1}."""
     loss = binary_crossentropy(prediction, target, True, weight, reduction="none")
-    return _reduce(loss.mean(-1), reduction, "multilabel_soft_margin")
+    return reduce_loss(loss.mean(-1), reduction, "multilabel_soft_margin")
 
 
 def poisson_nll(
@@ -514,7 +568,7 @@ def poisson_nll(
         safe = F.where(many, y, 1.0)
         stirling = safe * F.log(safe) - safe + F.log(safe * (2.0 * math.pi)) * 0.5
         loss = loss + F.where(many, stirling, 0.0)
-    return _reduce(loss, reduction, "poisson_nll")
+    return reduce_loss(loss, reduction, "poisson_nll")
 
 
 def _spreads_over(x: Tensor, y: Tensor) -> bool:
@@ -548,7 +602,7 @@ def gaussian_nll(
     loss = (F.log(limited) + F.square(x - y) / limited) * 0.5
     if full:
         loss = loss + 0.5 * math.log(2.0 * math.pi)
-    return _reduce(loss, reduction, "gaussian_nll")
+    return reduce_loss(loss, reduction, "gaussian_nll")
 
 
 def cross_entropy(

@@ -67,7 +67,7 @@ def _times(cotangent: Node, partial: Term, bindings: dict[str, Node]) -> Node | 
     dtype = cotangent.dtype
     if partial.op not in {"number", "neg"} and _is_mask(cotangent):
         condition, taken, zero = cotangent.inputs
-        inner = _times(taken, partial, bindings)
+        inner = _times(broadcast_to(taken, cotangent.shape), partial, bindings)
         return None if inner is None else _choose(condition, inner, zero, cotangent.shape)
     if partial.op == "number":
         if partial.value == 0:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import losses
+from ..ctc import ctc_loss
 from ..tensor import Tensor
 from .module import Module
 
@@ -76,4 +77,9 @@ TripletMarginLoss = _module("TripletMarginLoss", losses.triplet, 3)
 MarginRankingLoss = _module("MarginRankingLoss", losses.margin_ranking, 3)
 SoftMarginLoss = _module("SoftMarginLoss", losses.soft_margin)
 MultiMarginLoss = _module("MultiMarginLoss", losses.multi_margin)
+MultiLabelMarginLoss = _module("MultiLabelMarginLoss", losses.multilabel_margin)
+TripletMarginWithDistanceLoss = _module(
+    "TripletMarginWithDistanceLoss", losses.triplet_with_distance, 3
+)
+CTCLoss = _module("CTCLoss", ctc_loss, 4)
 MultiLabelSoftMarginLoss = _module("MultiLabelSoftMarginLoss", losses.multilabel_soft_margin)

@@ -8,7 +8,7 @@ import pytest
 from chainrule.compiler.autodiff.reverse import gradient, hessian_vector_product
 from chainrule.compiler.errors import GraphError, GraphTypeError
 from chainrule.compiler.ir import ops
-from chainrule.compiler.ir.construct import reduce_sum
+from chainrule.compiler.ir.construct import reduce_sum, reshape
 from chainrule.compiler.ir.dims import SymbolicDim
 from chainrule.compiler.ir.graph import Program, apply, constant, make, topological
 from chainrule.compiler.ir.ops import Affine
@@ -273,3 +273,18 @@ def test_errors_name_the_cause():
         gradient([reduce_sum(apply("trigamma", x), (0,))], [x])
     with pytest.raises(GraphError, match="cotangent"):
         gradient([x], [x], [leaf("c", (2,))])
+
+
+def test_a_masked_cotangent_that_is_thinner_than_its_mask():
+    """The value that a mask lets through may be one number for all."""
+    x = leaf("x", (4,))
+    row, column = reshape(x, (1, 4)), reshape(x, (4, 1))
+    zero = constant(0, "float64")
+    gap = apply("sub", column, row)
+    clipped = apply("where", apply("lt", gap, constant(2, "float64")), gap, zero)
+    loss = reduce_sum(apply("where", apply("lt", row, column), clipped, zero), (0, 1))
+    (slope,) = gradient([loss], [x])
+    values = np.array([0.1, 1.5, 0.7, 4.0])
+    difference = values[:, None] - values[None]
+    counted = ((difference > 0) & (difference < 2)).astype(float)
+    np.testing.assert_allclose(evaluate([slope], {"x": values})[0], counted.sum(1) - counted.sum(0))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+import chainrule as cr
 from chainrule.compiler.errors import GraphError, GraphTypeError
 from chainrule.frontend import losses, nn
 from chainrule.frontend.checks import checks_reaching
@@ -78,6 +79,7 @@ CASES = [
     ("MultiLabelSoftMarginLoss", {"weight": CLASS_WEIGHTS}, [X, ONE_ZERO]),
     ("GaussianNLLLoss", {}, [X, Y, P[:1]]),
     ("MultiLabelSoftMarginLoss", {}, [X, ONE_ZERO]),
+    ("TripletMarginWithDistanceLoss", {"swap": True, "margin": 3.0}, [X, Y, Z]),
 ]
 #: Arguments of PyTorch's losses that take labels, not values to differentiate.
 LABEL_LOSSES = {"HingeEmbeddingLoss", "CosineEmbeddingLoss", "MarginRankingLoss", "SoftMarginLoss"}
@@ -304,3 +306,16 @@ def test_weights_are_saved_as_in_torch() -> None:
     theirs = torch.nn.CrossEntropyLoss(weight=torch.tensor([0.5, 2.0, 0.0, 1.5]))
     ours.load_state_dict({k: v.numpy() for k, v in theirs.state_dict().items()})
     assert ours.state_dict()["weight"].tolist() == [0.5, 2.0, 0.0, 1.5]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_multilabel_margin_agrees_with_torch(reduction: str, evaluate) -> None:
+    labels = np.array([[3, 0, -1, 1]] * 3 + [[-1] * 4, [0, 1, 2, 3]])
+    for scores, target in ((X, labels), (X[0], labels[0])):
+        x, theirs = Variable(scores), torch.tensor(scores, requires_grad=True)
+        loss = nn.MultiLabelMarginLoss(reduction)(x, target)
+        expected = torch.nn.MultiLabelMarginLoss(reduction=reduction)(theirs, torch.tensor(target))
+        expected.sum().backward()
+        np.testing.assert_allclose(evaluate(loss), expected.detach(), rtol=1e-12)
+        (slope,) = cr.grad(loss.sum(), [x])
+        np.testing.assert_allclose(evaluate(slope), theirs.grad, rtol=1e-12)
