@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from ..compiler.ir.dims import divide_exactly
 from . import functional as F
+from . import random
+from .dropout import is_training
 from .shaping import normalize_axis
 from .tensor import Tensor, apply, as_tensor, floating
 from .tracing import fail
@@ -48,6 +50,19 @@ def prelu(x: object, weight: object) -> Tensor:
     x, slope = floating(x), as_tensor(weight)
     if slope.ndim == 1 and x.ndim > 2 and slope.shape[0] != 1:
         slope = slope.reshape((-1, *(1,) * (x.ndim - 2)))
+    return F.where(x > 0, x, x * slope)
+
+
+def rrelu(x: object, lower: float = 1.0 / 8.0, upper: float = 1.0 / 3.0) -> Tensor:
+    """Return x where x > 0, else a * x: in training a is drawn from U(``lower``, ``upper``).
+
+    For each element by itself; in inference a is the mean of both (Xu et al. 2015).
+    """
+    if not 0 <= lower <= upper:
+        fail(f"rrelu: needs 0 <= lower <= upper, not {lower} and {upper}")
+    x = floating(x)
+    drawn = random.uniform(x.shape, lower, upper, x.dtype, training_only=True)
+    slope = F.where(is_training(), drawn, (lower + upper) / 2.0)
     return F.where(x > 0, x, x * slope)
 
 
@@ -221,6 +236,7 @@ ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
             mish,
             relu,
             relu6,
+            rrelu,
             selu,
             sigmoid,
             silu,

@@ -104,10 +104,15 @@ def uniform(
     high: object = 1.0,
     dtype: object = "float32",
     generator: Generator | None = None,
+    training_only: bool = False,
 ) -> Tensor:
-    """Return draws from U[low, high) of ``shape``, which may be symbolic."""
+    """Return draws from U[low, high) of ``shape``, which may be symbolic.
+
+    ``training_only``: the draws matter in training alone, so the generator does not advance in
+    inference.
+    """
     name = _float(dtype, "uniform")
-    unit = _unit((generator or _default).bits(shape, _words(name)), name)
+    unit = _unit((generator or _default).bits(shape, _words(name), training_only), name)
     if isinstance(low, (int, float)) and isinstance(high, (int, float)):
         scaled = unit if high - low == 1 else unit * (high - low)
         return scaled if low == 0 else scaled + low

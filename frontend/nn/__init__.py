@@ -21,9 +21,11 @@ from .activation import (
     PReLU,
     ReLU,
     ReLU6,
+    RReLU,
     Sigmoid,
     SiLU,
     Softmax,
+    Softmax2d,
     Softmin,
     Softplus,
     Softshrink,
@@ -32,8 +34,9 @@ from .activation import (
     Tanhshrink,
     Threshold,
 )
+from .adaptive import AdaptiveLogSoftmaxWithLoss
 from .attention import MultiheadAttention
-from .containers import ModuleDict, ModuleList, Sequential
+from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .convolution import (
     Conv1d,
     Conv2d,
@@ -44,6 +47,7 @@ from .convolution import (
     Fold,
     Unfold,
 )
+from .distance import CosineSimilarity, PairwiseDistance
 from .dropout import Dropout, Dropout1d, Dropout2d, dropout
 from .embedding import Embedding, EmbeddingBag
 from .linear import Bilinear, Flatten, Identity, Lambda, Linear, Unflatten
@@ -64,6 +68,7 @@ from .loss import (
     MultiLabelSoftMarginLoss,
     MultiMarginLoss,
     NLLLoss,
+    NLLLoss2d,
     PoissonNLLLoss,
     SmoothL1Loss,
     SoftMarginLoss,
@@ -105,7 +110,15 @@ from .transformer import (
 )
 
 __all__ = [
+    "AdaptiveLogSoftmaxWithLoss",
     "BCELoss",
+    "CosineSimilarity",
+    "NLLLoss2d",
+    "PairwiseDistance",
+    "ParameterDict",
+    "ParameterList",
+    "RReLU",
+    "Softmax2d",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",

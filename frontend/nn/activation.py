@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ...compiler.ir.dims import format_shape
 from .. import activations
 from ..state import Variable
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
+from ..tracing import fail
 from .module import Module
 
 
@@ -53,6 +55,7 @@ def _module(name: str, function: Callable[..., Tensor], **renamed: str) -> type[
 
 ReLU = _module("ReLU", activations.relu)
 LeakyReLU = _module("LeakyReLU", activations.leaky_relu)
+RReLU = _module("RReLU", activations.rrelu)
 ReLU6 = _module("ReLU6", activations.relu6)
 ELU = _module("ELU", activations.elu)
 CELU = _module("CELU", activations.celu)
@@ -94,3 +97,14 @@ class PReLU(Module):
 
     def extra_repr(self) -> str:
         return f"num_parameters={self.num_parameters}"
+
+
+class Softmax2d(Module):
+    """Softmax over the channels of (batch, channels, height, width), or without the batch."""
+
+    def forward(self, x: object) -> Tensor:
+        """Return the softmax of ``x`` over axis -3, of its shape."""
+        tensor = as_tensor(x)
+        if tensor.ndim not in (3, 4):
+            fail(f"Softmax2d: needs rank 3 or 4, not {format_shape(tensor.shape)}")
+        return activations.softmax(tensor, -3)

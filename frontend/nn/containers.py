@@ -137,3 +137,84 @@ class ModuleDict(Module):
     def items(self) -> Iterable[tuple[str, Module]]:
         """Return the names with their modules."""
         return self._items.items()
+
+
+def _parameter(value: object, name: str) -> Variable:
+    return value if isinstance(value, Variable) else Variable(value, name)
+
+
+class ParameterList(Module):
+    """A list of parameters; arrays become trainable variables."""
+
+    def __init__(self, values: Iterable[object] = ()) -> None:
+        self._items: list[Variable] = []
+        self.extend(values)
+
+    def members(self) -> Iterator[tuple[str, Variable | Module]]:
+        yield from ((str(i), variable) for i, variable in enumerate(self._items))
+
+    def append(self, value: object) -> ParameterList:
+        """Add a parameter at the end and return the list."""
+        self._items.append(_parameter(value, str(len(self._items))))
+        return self
+
+    def extend(self, values: Iterable[object]) -> ParameterList:
+        """Add parameters at the end and return the list."""
+        for value in values:
+            self.append(value)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Variable]:
+        return iter(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return ParameterList(self._items[index]) if isinstance(index, slice) else self._items[index]
+
+    def __setitem__(self, index: int, value: object) -> None:
+        self._items[index] = _parameter(value, str(index))
+
+
+class ParameterDict(Module):
+    """A dictionary of parameters; arrays become trainable variables."""
+
+    def __init__(self, values: Mapping[str, object] | None = None) -> None:
+        self._items: dict[str, Variable] = {}
+        self.update(values or {})
+
+    def members(self) -> Iterator[tuple[str, Variable | Module]]:
+        yield from self._items.items()
+
+    def update(self, values: Mapping[str, object]) -> None:
+        """Add parameters by name."""
+        for name, value in values.items():
+            self[name] = value
+
+    def __getitem__(self, name: str) -> Variable:
+        return self._items[name]
+
+    def __setitem__(self, name: str, value: object) -> None:
+        self._items[name] = _parameter(value, name)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._items
+
+    def keys(self) -> Iterable[str]:
+        """Return the names."""
+        return self._items.keys()
+
+    def values(self) -> Iterable[Variable]:
+        """Return the parameters."""
+        return self._items.values()
+
+    def items(self) -> Iterable[tuple[str, Variable]]:
+        """Return the names with their parameters."""
+        return self._items.items()

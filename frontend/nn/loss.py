@@ -68,6 +68,7 @@ BCELoss = _module("BCELoss", losses.binary_crossentropy, from_logits=False, pos_
 BCEWithLogitsLoss = _module("BCEWithLogitsLoss", losses.binary_crossentropy, from_logits=True)
 CrossEntropyLoss = _module("CrossEntropyLoss", losses.cross_entropy)
 NLLLoss = _module("NLLLoss", losses.nll_loss)
+NLLLoss2d = NLLLoss
 KLDivLoss = _module("KLDivLoss", losses.kl_divergence, from_logits=False, **_AXIS)
 PoissonNLLLoss = _module("PoissonNLLLoss", losses.poisson_nll)
 GaussianNLLLoss = _module("GaussianNLLLoss", losses.gaussian_nll, 3)

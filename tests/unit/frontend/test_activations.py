@@ -132,3 +132,26 @@ def test_names() -> None:
     nn.ReLU(inplace=True)
     with pytest.raises(GraphError, match="glu: axis -1 of size 3"):
         activations.glu(constant([1.0, 2.0, 3.0]))
+
+
+def test_softmax_of_channels(evaluate) -> None:
+    for shape in ((2, 3, 4, 5), (3, 4, 5)):
+        x = np.random.default_rng(0).normal(size=shape)
+        expected = torch.nn.Softmax2d()(torch.tensor(x))
+        np.testing.assert_allclose(evaluate(nn.Softmax2d()(constant(x))), expected, rtol=1e-12)
+    with pytest.raises(GraphError, match="rank 3 or 4"):
+        nn.Softmax2d()(constant([1.0]))
+
+
+def test_random_leaky_relu(evaluate) -> None:
+    layer = nn.RReLU(0.2, 0.6)
+    x = np.linspace(-2, 2, 1001).astype("f")
+    expected = torch.nn.RReLU(0.2, 0.6).eval()(torch.tensor(x))
+    output = layer(constant(x))
+    np.testing.assert_allclose(evaluate(output), expected, rtol=1e-6)
+    drawn = evaluate(output, training=True)
+    np.testing.assert_array_equal(drawn[x >= 0], x[x >= 0])
+    slopes = (drawn / np.where(x == 0, 1, x))[x < 0]
+    assert slopes.min() >= 0.2 and slopes.max() < 0.6 and abs(slopes.mean() - 0.4) < 0.02
+    with pytest.raises(GraphError, match="lower <= upper"):
+        activations.rrelu(x, 0.5, 0.2)

@@ -181,6 +181,48 @@ def test_modules_nest() -> None:
     assert "(0): Linear(4, 4, bias=True)" in repr(model)
 
 
+def test_lists_and_dictionaries_of_parameters() -> None:
+    class Mixture(nn.Module):
+        def __init__(self) -> None:
+            self.means = nn.ParameterList([np.zeros(2, "f"), Variable(np.ones(3), "w")])
+            self.scales = nn.ParameterDict({"a": np.ones(1, "f")})
+
+    model = Mixture()
+    model.means.append(np.ones(4, "f"))
+    model.scales["b"] = np.zeros(2, "f")
+    names = ["means.0", "means.1", "means.2", "scales.a", "scales.b"]
+    assert list(model.state_dict()) == [name for name, _ in model.named_parameters()] == names
+    assert [len(model.means), len(model.scales)] == [3, 2]
+    assert len(model.means[1:]) == 2 and "a" in model.scales
+    model.means[0] = np.full(2, 7.0)
+    assert next(iter(model.means)).value[0] == 7
+    assert [list(model.scales), list(model.scales.keys())] == [["a", "b"]] * 2
+    assert [v for _, v in model.scales.items()] == list(model.scales.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("CosineSimilarity", {}),
+        ("CosineSimilarity", {"dim": -1, "eps": 1e-2}),
+        ("PairwiseDistance", {}),
+        ("PairwiseDistance", {"p": 1, "keepdim": True}),
+        ("PairwiseDistance", {"p": 3.5, "eps": 1e-3}),
+    ],
+)
+def test_distances_agree_with_torch(name: str, arguments: dict) -> None:
+    a, b = rng.normal(size=(2, 4, 3, 5))
+    x, y = tensor_input("x", ("n", 3, 5), "float64"), tensor_input("y", ("n", 3, 5), "float64")
+    leaves = [torch.tensor(array, requires_grad=True) for array in (a, b)]
+    expected = getattr(torch.nn, name)(**arguments)(*leaves)
+    gradients = torch.autograd.grad(expected.sum(), leaves)
+    output = getattr(nn, name)(**arguments)(x, y)
+    assert output.shape[1:] == tuple(expected.shape[1:])
+    found = run_training(output.sum(), [x, y], {"x": a, "y": b})
+    for mine, theirs in zip(found, [expected.sum().detach(), *gradients], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
 def test_shared_parameters_count_once() -> None:
     layer = nn.Linear(3, 3)
     model = nn.Sequential(layer, nn.Tanh(), layer)
