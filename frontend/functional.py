@@ -40,6 +40,29 @@ from .creation import (
     zeros_like,
 )
 from .ctc import ctc_loss
+from .detection import (
+    batched_nms,
+    box_area,
+    box_convert,
+    box_iou,
+    clip_boxes_to_image,
+    complete_box_iou,
+    complete_box_iou_loss,
+    decode_boxes,
+    distance_box_iou,
+    distance_box_iou_loss,
+    encode_boxes,
+    generalized_box_iou,
+    generalized_box_iou_loss,
+    masks_to_boxes,
+    match_anchors,
+    nms,
+    remove_small_boxes,
+    roi_align,
+    roi_pool,
+    sigmoid_focal_loss,
+    take_boxes,
+)
 from .dropout import dropout
 from .elementwise import (
     abs,
@@ -282,6 +305,27 @@ def sigmoid(x: object) -> Tensor:
 
 
 __all__ = [
+    "batched_nms",
+    "box_area",
+    "box_convert",
+    "box_iou",
+    "clip_boxes_to_image",
+    "complete_box_iou",
+    "complete_box_iou_loss",
+    "decode_boxes",
+    "distance_box_iou",
+    "distance_box_iou_loss",
+    "encode_boxes",
+    "generalized_box_iou",
+    "generalized_box_iou_loss",
+    "masks_to_boxes",
+    "match_anchors",
+    "nms",
+    "remove_small_boxes",
+    "roi_align",
+    "roi_pool",
+    "sigmoid_focal_loss",
+    "take_boxes",
     "abs",
     "acos",
     "acosh",

@@ -1,0 +1,64 @@
+"""Object detection: boxes, anchors, suppression, features of regions, losses and the metric.
+
+Names, arguments and numerics are those of ``torchvision.ops``; what depends on values in size
+there has a static size and a mask here.
+"""
+
+from .anchors import (
+    AnchorGenerator,
+    AnchorMatches,
+    default_boxes,
+    generate_anchors,
+    grid_anchors,
+    match_anchors,
+)
+from .average_precision import mean_average_precision
+from .boxes import (
+    box_area,
+    box_convert,
+    box_iou,
+    clip_boxes_to_image,
+    complete_box_iou,
+    complete_box_iou_loss,
+    decode_boxes,
+    distance_box_iou,
+    distance_box_iou_loss,
+    encode_boxes,
+    generalized_box_iou,
+    generalized_box_iou_loss,
+    masks_to_boxes,
+    remove_small_boxes,
+)
+from .focal import sigmoid_focal_loss
+from .regions import roi_align, roi_pool
+from .suppression import batched_nms, nms, take_boxes
+
+__all__ = [
+    "AnchorGenerator",
+    "AnchorMatches",
+    "batched_nms",
+    "box_area",
+    "box_convert",
+    "box_iou",
+    "clip_boxes_to_image",
+    "complete_box_iou",
+    "complete_box_iou_loss",
+    "decode_boxes",
+    "default_boxes",
+    "distance_box_iou",
+    "distance_box_iou_loss",
+    "encode_boxes",
+    "generalized_box_iou",
+    "generalized_box_iou_loss",
+    "generate_anchors",
+    "grid_anchors",
+    "masks_to_boxes",
+    "match_anchors",
+    "mean_average_precision",
+    "nms",
+    "remove_small_boxes",
+    "roi_align",
+    "roi_pool",
+    "sigmoid_focal_loss",
+    "take_boxes",
+]
