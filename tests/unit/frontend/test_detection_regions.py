@@ -214,7 +214,7 @@ REGIONS = np.array(
 
 
 def gradient_is_the_transpose(function, features, boxes, backend, loops):
-    """Check f, which is linear, and the gradient v of ⟨g, f(x)⟩: ⟨v, x'⟩ = ⟨g, f(x')⟩ for any x'."""
+    """Check f, which is linear, and the gradient v of ⟨g, f(x)⟩: ⟨v, z⟩ = ⟨g, f(z)⟩."""
     rng = np.random.default_rng(9)
     x = cr.input("x", ("images", *features.shape[1:]), "float64")
     r = cr.input("r", boxes.shape, "float64")
