@@ -60,7 +60,8 @@ def _blocks(x: Tensor, axis: int, count: Dim) -> Tensor | None:
     return x.reshape((*x.shape[:axis], count, size, *x.shape[axis + 1 :]))
 
 
-def _adaptive_average(x: object, output_size: Windows, rank: int) -> Tensor:
+def adaptive_average(x: object, output_size: Windows, rank: int) -> Tensor:
+    """Return the means of windows along the last ``rank`` axes (see `adaptive_avg_pool1d`)."""
     what = f"adaptive_avg_pool{rank}d"
     tensor, single = batched(as_tensor(x), rank, what)
     if tensor.dtype not in FLOATS:
@@ -101,7 +102,7 @@ def adaptive_avg_pool1d(x: object, output_size: Windows) -> Tensor:
     ``output_size``: the number of windows, None for as many as elements.  Window i of n over m
     elements goes from floor(i m / n) to ceil((i + 1) m / n).  Raises GraphError for an empty axis.
     """
-    return _adaptive_average(x, output_size, 1)
+    return adaptive_average(x, output_size, 1)
 
 
 def adaptive_avg_pool2d(x: object, output_size: Windows) -> Tensor:
@@ -109,7 +110,7 @@ def adaptive_avg_pool2d(x: object, output_size: Windows) -> Tensor:
 
     ``output_size``: (height, width) of the result, or one int for both; None keeps an axis.
     """
-    return _adaptive_average(x, output_size, 2)
+    return adaptive_average(x, output_size, 2)
 
 
 def adaptive_avg_pool3d(x: object, output_size: Windows) -> Tensor:
@@ -117,7 +118,7 @@ def adaptive_avg_pool3d(x: object, output_size: Windows) -> Tensor:
 
     ``output_size``: (depth, height, width) of the result, or one int; None keeps an axis.
     """
-    return _adaptive_average(x, output_size, 3)
+    return adaptive_average(x, output_size, 3)
 
 
 def _adaptive_max(
