@@ -10,6 +10,7 @@ from ..compiler.ir.dims import divide_exactly, format_shape, product
 from ..compiler.ir.types import Dim
 from .dropout import is_training
 from .elementwise import maximum, rsqrt, square, where
+from .pooling import Pool, window_sums
 from .state import Variable, register_effect
 from .tensor import Tensor, as_tensor
 from .tracing import fail
@@ -163,3 +164,76 @@ def _track(
     for state, new in zip(running, (mean, unbiased), strict=True):
         if isinstance(state, Variable):
             register_effect(state, result.node, towards(new), training_only=True)
+
+
+def instance_norm(
+    x: object,
+    running_mean: object = None,
+    running_var: object = None,
+    weight: object = None,
+    bias: object = None,
+    use_input_stats: bool | None = True,
+    momentum: object = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Standardise each channel of each sample over its spatial axes (Ulyanov et al. 2016).
+
+    Parameters
+    ----------
+    x : (batch, channels, ...)
+    running_mean, running_var : (channels,), optional
+        What is used in place of the sample's own statistics.  Those that are Variables move in
+        training towards the batch's average of the samples' means and unbiased variances.
+    use_input_stats : bool, optional
+        Whether the sample's own statistics are used; None: where the compiled program trains.
+
+    Raises
+    ------
+    GraphError
+        There are no spatial axes, or they hold only one element.
+    """
+    tensor = as_tensor(x)
+    axes = tuple(range(2, tensor.ndim))
+    count = product(tuple(tensor.shape[axis] for axis in axes))
+    if not axes or (count == 1 and use_input_stats):
+        fail(
+            f"instance_norm: an input of shape {format_shape(tensor.shape)} has only one element "
+            "a channel to take statistics of; two or more would fit"
+        )
+    given = running_mean is not None and running_var is not None
+    if not given and not use_input_stats:
+        fail("instance_norm: needs running_mean and running_var where use_input_stats is not True")
+    mean, var = tensor.mean(axes, keepdims=True), tensor.var(axes, keepdims=True)
+    own_mean, own_var = mean, var
+    if not use_input_stats:
+        mean, var = by_channel(running_mean, tensor), by_channel(running_var, tensor)
+        if use_input_stats is None:
+            mean = where(is_training(), own_mean, mean)
+            var = where(is_training(), own_var, var)
+    assert mean is not None and var is not None
+    result = scale_and_shift(
+        (tensor - mean) * rsqrt(var + eps), by_channel(weight, tensor), by_channel(bias, tensor)
+    )
+    if given and use_input_stats is not False:
+        means, variances = (own.mean((0, *axes)) for own in (own_mean, own_var))
+        _track(result, means, variances, count, momentum, (running_mean, running_var))
+    return result
+
+
+def local_response_norm(
+    x: object, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """Return x / (k + alpha * mean of x² over ``size`` channels around)^beta.
+
+    ``x``: (batch, channels, ...), with one spatial axis or more.  (Krizhevsky et al. 2012; the mean
+    counts channels beyond the ends as 0, as PyTorch's does.)
+    """
+    tensor = as_tensor(x)
+    if tensor.ndim < 3 or size < 1:
+        fail(
+            f"local_response_norm: {size} channels of an input of shape "
+            f"{format_shape(tensor.shape)}; one or more of (batch, channels, ...) would fit"
+        )
+    pool = Pool(1, tensor.shape[1], size, 1, size // 2, 1, tensor.shape[1])
+    mean = window_sums(square(tensor), [pool]) / size
+    return tensor / (mean * alpha + k) ** beta

@@ -343,7 +343,6 @@ def max_pool3d(
 
 
 def _sum_stage(x: Tensor, pools: Sequence[Pool]) -> Tensor:
-    """Return the sum over every window, padding counted as 0."""
     if all(isinstance(p.count, int) and p.count == 1 and p.tiles for p in pools):
         return x.sum([pool.axis for pool in pools], keepdims=True)
     padded = pad_axes(x, _sides(x, pools), "constant")
@@ -356,7 +355,8 @@ def _sum_stage(x: Tensor, pools: Sequence[Pool]) -> Tensor:
     return total
 
 
-def _window_sums(x: Tensor, pools: Sequence[Pool]) -> Tensor:
+def window_sums(x: Tensor, pools: Sequence[Pool]) -> Tensor:
+    """Return the sum over every window, padding counted as 0."""
     if all(pool.tiles and pool.count == 1 for pool in pools):
         return _sum_stage(x, pools)
     for stage in _stages(pools):
@@ -394,7 +394,7 @@ def _avg_pool(
     if divisor_override is not None and divisor_override == 0:
         fail(f"{what}: divisor_override must not be 0")
     pools = window_pools(tensor, kernel_size, stride, padding, 1, ceil_mode, rank, what)
-    total = _window_sums(tensor, pools)
+    total = window_sums(tensor, pools)
     divisor: Tensor | int = 1
     if divisor_override is not None:
         divisor = divisor_override

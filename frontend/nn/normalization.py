@@ -7,10 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...compiler.ir.dims import divide_exactly, format_shape
-from ..normalization import batch_norm, group_norm, layer_norm, rms_norm
+from ..normalization import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    rms_norm,
+)
 from ..state import Variable, register_effect
 from ..tensor import Tensor, as_tensor
 from ..tracing import fail
+from ..windows import batched
 from .module import Module
 
 
@@ -201,3 +209,91 @@ class BatchNorm3d(_BatchNorm):
     """Batch normalisation of (batch, channels, depth, height, width)."""
 
     _ranks = (5,)
+
+
+class _InstanceNorm(Module):
+    """Standardises each channel of each sample (Ulyanov et al. 2016).
+
+    ``track_running_stats``: keep moving averages, which inference uses.
+    """
+
+    _rank: int
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        dtype: str = "float32",
+    ) -> None:
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        shape = (num_features,)
+        self.weight, self.bias = _affine(shape, affine, affine, dtype)
+        self.running_mean = self.running_var = self.num_batches_tracked = None
+        if track_running_stats:
+            self.running_mean = Variable(np.zeros(shape), "running_mean", "buffer", dtype=dtype)
+            self.running_var = Variable(np.ones(shape), "running_var", "buffer", dtype=dtype)
+            self.num_batches_tracked = Variable(
+                np.zeros((), np.int64), "num_batches_tracked", "buffer"
+            )
+
+    def forward(self, x: object) -> Tensor:
+        """Return ``x`` (batch, num_features, ...), with or without the batch, normalised."""
+        layer = type(self).__name__
+        tensor, single = batched(as_tensor(x), self._rank, layer)
+        _check_channels(tensor, self.num_features, layer)
+        result = instance_norm(
+            tensor,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            use_input_stats=None if self.track_running_stats else True,
+            momentum=self.momentum or 0.0,
+            eps=self.eps,
+        )
+        return result.squeeze(0) if single else result
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
+            f"affine={self.affine}, track_running_stats={self.track_running_stats}"
+        )
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Instance normalisation of (batch, channels, length)."""
+
+    _rank = 1
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Instance normalisation of (batch, channels, height, width)."""
+
+    _rank = 2
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """Instance normalisation of (batch, channels, depth, height, width)."""
+
+    _rank = 3
+
+
+class LocalResponseNorm(Module):
+    """Divides by the squares of ``size`` channels around (see `local_response_norm`)."""
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, x: object) -> Tensor:
+        """Return ``x`` (batch, channels, ...) normalised."""
+        return local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

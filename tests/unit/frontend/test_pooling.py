@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from chainrule.compiler.errors import GraphError
-from chainrule.frontend import adaptive_pooling, pooling
+from chainrule.frontend import adaptive_pooling, pooling, unpooling
 from chainrule.frontend.tensor import input as tensor_input
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch")
@@ -197,6 +197,34 @@ def test_fractional_pools(rank, shape, arguments, agrees) -> None:
     )  # fmt: skip
 
 
+UNPOOLED = [
+    (1, (2, 3, 8), {"kernel_size": 2}, None),
+    (1, (3, 9), {"kernel_size": 3, "stride": 2}, (10,)),
+    (2, (2, 3, 6, 8), {"kernel_size": 2}, None),
+    (2, (2, 3, 7, 9), {"kernel_size": 3, "stride": 1, "padding": 1}, None),
+    (2, (3, 7, 9), {"kernel_size": (2, 3), "stride": 2}, (7, 9)),
+    (3, (2, 2, 4, 4, 6), {"kernel_size": 2}, (2, 2, 4, 4, 6)),
+]
+
+
+@pytest.mark.parametrize("case", UNPOOLED, ids=str)
+def test_unpooling(case, agrees) -> None:
+    rank, shape, arguments, size = case
+    pool, theirs = (getattr(TF, f"max_{kind}{rank}d") for kind in ("pool", "unpool"))
+    ours = getattr(unpooling, f"max_unpool{rank}d")
+    values, places = pool(torch.tensor(draw(*shape)), **arguments, return_indices=True)
+    agrees(
+        lambda x: ours(x, places.numpy(), **arguments, output_size=size),
+        lambda x: theirs(x, places, **arguments, output_size=size),
+        values.numpy(),
+        symbolic=False,
+    )
+    x = tensor_input("x", ("n", *shape[1:]) if len(shape) > rank + 1 else shape, "float64")
+    found = getattr(pooling, f"max_pool{rank}d")(x, **arguments, return_indices=True)
+    back = ours(*found, **arguments, output_size=size)
+    assert str(back.shape[0]) == ("n" if len(shape) > rank + 1 else str(shape[0]))
+
+
 def test_symbolic_sizes(evaluate) -> None:
     x = tensor_input("x", ("n", 2, "h", "w"), "float64")
     array = draw(2, 2, 7, 8)
@@ -242,6 +270,9 @@ def test_what_does_not_fit_is_refused() -> None:
             x, 3, 5)),
         ("either output_size or output_ratio", lambda: adaptive_pooling.fractional_max_pool2d(
             x, 3)),
+        (r"sizes less than \(2, 2\) from \(12, 12\) would", lambda: unpooling.max_unpool2d(
+            x, tensor_input("i", ("n", 4, 6, 6), "int64"), 2, output_size=(9, 12))),
+        ("indices of shape", lambda: unpooling.max_unpool2d(x, np.zeros((1, 4, 6, 6), int), 2)),
         ("3 windows need a known size", lambda: adaptive_pooling.adaptive_avg_pool1d(
             tensor_input("y", (2, 3, "length")), 3)),
     ):  # fmt: skip

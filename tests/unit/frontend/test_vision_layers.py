@@ -35,6 +35,36 @@ LAYERS = [
     ("ConvTranspose2d", (4, 6, 3), {"dilation": 2, "bias": False}, (4, 3, 4)),
     ("ConvTranspose3d", (2, 3, 2), {"stride": (1, 2, 1)}, (2, 2, 2, 3, 2)),
     ("Unfold", (2,), {"padding": 1}, (2, 3, 4, 4)),
+    ("MaxPool1d", (2,), {}, (2, 3, 8)),
+    ("MaxPool2d", (3, 2, 1), {"ceil_mode": True}, (2, 3, 8, 7)),
+    ("MaxPool3d", (2,), {}, (2, 3, 4, 4, 4)),
+    ("AvgPool1d", (2,), {"padding": 1, "count_include_pad": False}, (2, 3, 8)),
+    ("AvgPool2d", (3, 2, 1), {"ceil_mode": True, "divisor_override": 4}, (2, 3, 8, 7)),
+    ("AvgPool3d", (2,), {}, (2, 3, 4, 4, 4)),
+    ("LPPool1d", (2, 3), {"stride": 2}, (2, 3, 8)),
+    ("LPPool2d", (1, (2, 3)), {"ceil_mode": True}, (2, 3, 8, 8)),
+    ("LPPool3d", (2, 2), {}, (2, 3, 4, 4, 4)),
+    ("AdaptiveAvgPool1d", (3,), {}, (2, 3, 8)),
+    ("AdaptiveAvgPool2d", ((None, 2),), {}, (2, 3, 8, 7)),
+    ("AdaptiveAvgPool3d", (1,), {}, (2, 3, 4, 4, 4)),
+    ("AdaptiveMaxPool1d", (3,), {}, (2, 3, 8)),
+    ("AdaptiveMaxPool2d", (2,), {}, (3, 8, 7)),
+    ("AdaptiveMaxPool3d", ((2, 1, None),), {}, (2, 3, 4, 4, 4)),
+    ("Upsample", (), {"scale_factor": 2}, (2, 3, 4, 4)),
+    ("Upsample", ((5, 6), None, "bilinear"), {}, (2, 3, 4, 4)),
+    ("Upsample", (), {"scale_factor": 1.5, "mode": "bicubic", "align_corners": True}, (2, 3, 4, 4)),
+    ("UpsamplingNearest2d", (7,), {}, (2, 3, 4, 4)),
+    ("UpsamplingBilinear2d", (), {"scale_factor": 2}, (2, 3, 4, 4)),
+    ("PixelShuffle", (2,), {}, (2, 8, 3, 3)),
+    ("PixelUnshuffle", (2,), {}, (2, 2, 4, 6)),
+    ("ChannelShuffle", (2,), {}, (2, 4, 3, 3)),
+    ("LocalResponseNorm", (5,), {"alpha": 0.3, "k": 2.0}, (2, 7, 3, 4)),
+    ("LocalResponseNorm", (2,), {"alpha": 0.3, "beta": 1.5}, (2, 3, 4)),
+    ("LocalResponseNorm", (30,), {"alpha": 0.3}, (2, 40, 2)),
+    ("InstanceNorm1d", (3,), {}, (2, 3, 8)),
+    ("InstanceNorm1d", (3,), {"affine": True}, (3, 8)),
+    ("InstanceNorm2d", (3,), {"affine": True, "eps": 1e-3}, (2, 3, 4, 5)),
+    ("InstanceNorm3d", (3,), {"track_running_stats": True}, (2, 3, 2, 2, 5)),
     ("Fold", ((4, 5), (2, 2)), {}, (2, 12, 12)),
 ]
 
@@ -47,6 +77,7 @@ def names_of(rows):
 def test_layers_agree_with_torch(name, args, kwargs, shape) -> None:
     theirs = getattr(torch.nn, name)(*args, **kwargs).double()
     typed = {"dtype": "float64"} if list(theirs.state_dict()) else {}
+    theirs.eval()
     ours = getattr(nn, name)(*args, **kwargs, **typed)
     for value in theirs.parameters():
         torch.nn.init.normal_(value)
@@ -71,18 +102,49 @@ def test_layers_agree_with_torch(name, args, kwargs, shape) -> None:
         np.testing.assert_allclose(value, other.detach(), rtol=1e-10, atol=1e-11)
 
 
+@pytest.mark.parametrize("momentum", [0.1, 0.3])
+def test_instance_norm_tracks_statistics(momentum) -> None:
+    ours = nn.InstanceNorm2d(3, momentum=momentum, track_running_stats=True, dtype="float64")
+    theirs = torch.nn.InstanceNorm2d(3, momentum=momentum, track_running_stats=True).double()
+    x = tensor_input("x", ("n", 3, 4, 5), "float64")
+    outcome = ours(x)
+    train = cr.compile_train(
+        (outcome * 2).sum() + cr.parameter((1,)).sum(), cr.optim.SGD(0.1), {"y": outcome},
+        backend="numpy",
+    )  # fmt: skip
+    for _ in range(2):
+        array = rng.normal(1.0, 2.0, size=(4, 3, 4, 5))
+        wanted = theirs(torch.tensor(array))
+        np.testing.assert_allclose(train.step(x=array)["y"], wanted, rtol=1e-10, atol=1e-12)
+    for name in ("running_mean", "running_var"):
+        np.testing.assert_allclose(ours.state_dict()[name], theirs.state_dict()[name], rtol=1e-10)
+    theirs.eval()
+    np.testing.assert_allclose(
+        cr.evaluate(outcome, x=array), theirs(torch.tensor(array)), rtol=1e-10
+    )
+
+
 def test_first_values_have_the_range_of_torch() -> None:
     cr.manual_seed(0)
-    for ours, theirs in (
-        (nn.Conv2d(8, 16, 3), torch.nn.Conv2d(8, 16, 3)),
-        (nn.Conv2d(8, 16, 3, groups=4), torch.nn.Conv2d(8, 16, 3, groups=4)),
-        (nn.ConvTranspose2d(8, 16, 3), torch.nn.ConvTranspose2d(8, 16, 3)),
-    ):
-        for name, value in ours.state_dict().items():
-            other = theirs.state_dict()[name].numpy()
+    torch.manual_seed(0)
+    for name, groups in (("Conv2d", 1), ("Conv2d", 4), ("ConvTranspose2d", 1)):
+        ours, theirs = (getattr(m, name)(16, 32, 3, groups=groups) for m in (nn, torch.nn))
+        for key, value in ours.state_dict().items():
+            other = theirs.state_dict()[key].numpy()
             assert value.dtype == other.dtype
-            assert abs(np.abs(value).max() / np.abs(other).max() - 1) < 0.2
-            assert abs(value.std() / other.std() - 1) < 0.4
+            assert np.isclose(np.abs(value).max(), np.abs(other).max(), rtol=0.2)
+            assert np.isclose(value.std(), other.std(), rtol=0.3)
+
+
+def test_unpooling_layers(evaluate) -> None:
+    array = rng.normal(size=(2, 3, 7, 7))
+    pooled = nn.MaxPool2d(3, 2, return_indices=True)(array)
+    ours = nn.MaxUnpool2d(3, 2)
+    theirs = torch.nn.MaxUnpool2d(3, 2)
+    other = torch.nn.MaxPool2d(3, 2, return_indices=True)(torch.tensor(array))
+    for arguments in ({}, {"output_size": (8, 7)}):
+        found = evaluate(ours(*pooled, **arguments))
+        np.testing.assert_allclose(found, theirs(*other, **arguments), rtol=1e-14)
 
 
 def test_output_size_of_a_transposed_convolution(evaluate) -> None:
