@@ -6,6 +6,7 @@ the native backends.  Nothing here is derived from the formulas or rewrites that
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -454,6 +455,39 @@ _LOOPS: dict[type[ops.Op], Callable[..., Args]] = {
     ops.While: _while,
 }
 
+def _arg_sort(op: ops.ArgSort, node: Node, args: Args, context: Context) -> np.ndarray:
+    """Descending: sort backwards and turn round, so that equals keep their order and NaN leads."""
+    (x,) = args
+    if not op.descending:
+        return np.argsort(x, axis=op.axis, kind="stable")
+    backwards = np.argsort(np.flip(x, op.axis), axis=op.axis, kind="stable")
+    return x.shape[op.axis] - 1 - np.flip(backwards, op.axis)
+
+
+# -- running values -------------------------------------------------------------------------------
+
+
+def _linear_recurrence(
+    op: ops.LinearRecurrence, node: Node, args: Args, context: Context
+) -> np.ndarray:
+    a, b = (np.moveaxis(x, op.axis, 0) for x in args)
+    result = np.array(b)
+    order = range(len(b))[:: -1 if op.reverse else 1]
+    for before, here in itertools.pairwise(order):
+        result[here] = a[here] * result[before] + b[here]
+    return np.moveaxis(result, 0, op.axis)
+
+
+def _running_extremum(
+    op: ops.RunningExtremum, node: Node, args: Args, context: Context
+) -> np.ndarray:
+    (x,) = args
+    accumulate = {"max": np.maximum, "min": np.minimum}[op.kind].accumulate
+    if op.reverse:
+        return np.flip(accumulate(np.flip(x, op.axis), axis=op.axis), op.axis)
+    return accumulate(x, axis=op.axis)
+
+
 _EVALUATORS: dict[type[ops.Op], Callable[..., np.ndarray]] = {
     ops.Constant: _constant,
     ops.Extent: _extent,
@@ -477,4 +511,8 @@ _EVALUATORS: dict[type[ops.Op], Callable[..., np.ndarray]] = {
     ops.Concat: lambda op, node, args, context: np.concatenate(args, axis=op.axis),
     ops.Gather: _gather,
     ops.ScatterAdd: _scatter_add,
+    ops.ArgSort: _arg_sort,
+    ops.LinearRecurrence: _linear_recurrence,
+    ops.RunningExtremum: _running_extremum,
+    ops.CustomGradient: lambda op, node, args, context: args[0],
 }

@@ -37,6 +37,7 @@ from ..compiler.loops.ir import (
     LoopProgram,
     Operand,
     Philox,
+    Sort,
     Stmt,
     Store,
     Var,
@@ -172,7 +173,7 @@ class _KernelRun:
         self.sizes = sizes
         self.buffers = {use.name: buffers[use.name] for use in kernel.buffers}
         self.independent: dict[int, tuple[bool, bool]] = {}
-        self.written = {s.buffer for s in walk(kernel.body) if isinstance(s, Store)}
+        self.written = {name for s in walk(kernel.body) for name in _buffers_written(s)}
 
     def run(self) -> None:
         dims = {name: np.asarray(size, np.int64) for name, size in self.sizes.items()}
@@ -264,6 +265,8 @@ class _KernelRun:
                     self.loop(stmt, scope)
                 case Contraction():
                     self.contraction(stmt, scope)
+                case Sort():
+                    self.sort(stmt, scope)
                 case _:
                     raise TypeError(f"no meaning for {stmt!r}")
 
@@ -309,11 +312,11 @@ class _KernelRun:
         known = self.independent.get(id(loop))
         if known is None:
             stmts = [loop, *walk(loop.body)]
-            stored = {s.buffer for s in stmts if isinstance(s, Store)}
+            stored = {name for s in stmts for name in _buffers_written(s)}
             read = {name for stmt in stmts for name in _buffers_read(stmt)}
-            whole = any(isinstance(s, Contraction) for s in stmts)
+            whole = any(isinstance(s, (Contraction, Sort)) for s in stmts)
             adds = any(isinstance(s, Store) and s.accumulate for s in stmts)
-            known = not (loop.folds or whole or stored & read), adds
+            known = not (loop.folds or loop.carries or whole or stored & read), adds
             self.independent[id(loop)] = known
         free, adds = known
         return free and (ordered or not adds) and not (adds and loop.shared)
@@ -325,10 +328,12 @@ class _KernelRun:
 
     def serial_loop(self, loop: Loop, scope: _Scope, extent: int) -> None:
         carried = [_fold_start(fold, scope.lanes) for fold in loop.folds]
+        handed = {carry.name: self.expr(carry.start, scope) for carry in loop.carries}
         for number in range(extent):
             here = np.asarray(number, np.int64)
             inner = scope.inner()
             inner.values[loop.index] = here
+            inner.values.update(handed)
             if loop.shared:
                 inner.iteration = here
             self.block(loop.body, inner)
@@ -336,6 +341,7 @@ class _KernelRun:
                 carried[position] = _combine(
                     fold.kind, carried[position], self.candidate(fold, inner)
                 )
+            handed = {carry.name: self.expr(carry.value, inner) for carry in loop.carries}
         for fold, best in zip(loop.folds, carried, strict=True):
             scope.values[fold.name] = best[-1]
 
@@ -358,6 +364,19 @@ class _KernelRun:
         if not fold.kind.startswith("arg"):
             return (value,)
         return value, np.broadcast_to(self.index(fold.position, scope), scope.lanes)
+
+    def sort(self, stmt: Sort, scope: _Scope) -> None:
+        """Order one row; every buffer of the statement is touched as a whole."""
+        start, extent = self.size(stmt.offset, scope), self.size(stmt.extent, scope)
+        row, iteration = self.touched(start + np.arange(extent), scope)
+        keys = self.buffers[stmt.keys].read(row, iteration)
+        if stmt.descending:
+            order = extent - 1 - np.argsort(keys[::-1], kind="stable")[::-1]
+        else:
+            order = np.argsort(keys, kind="stable")
+        self.buffers[stmt.order].write(row, order, iteration)
+        poisoned = np.full(extent, np.iinfo(np.int64).min)
+        self.buffers[stmt.spare].write(row, poisoned, iteration)
 
     # -- contractions --------------------------------------------------------------------------
 
@@ -393,7 +412,19 @@ class _KernelRun:
         return values
 
 
+def _buffers_written(stmt: Stmt) -> tuple[str, ...]:
+    match stmt:
+        case Store():
+            return (stmt.buffer,)
+        case Sort():
+            return stmt.order, stmt.spare
+        case _:
+            return ()
+
+
 def _buffers_read(stmt: Stmt) -> Iterator[str]:
+    if isinstance(stmt, Sort):
+        yield stmt.keys
     if isinstance(stmt, Contraction):
         for operand in (stmt.left, stmt.right):
             yield from (operand.buffer, *operand.tables)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from ..errors import GraphError, locate
 from ..ir import construct, dims, ops
-from ..ir.construct import broadcast_to, keep_axes, reduce_sum, reshape, unbroadcast
-from ..ir.graph import Node, apply, constant, make
+from ..ir.construct import broadcast_to, keep_axes, reduce_sum, reshape, shift, unbroadcast
+from ..ir.graph import Node, apply, constant, make, scalar_value
 from ..ir.infer import broadcast_shapes
 from ..ir.scalars import Formula, Term, param
 from ..ir.terms import inline_term, parameters
@@ -149,7 +149,7 @@ def _extremum(node: Node, cotangent: Node) -> Node:
 def _product(node: Node, cotangent: Node) -> Node:
     """Multiply by the product of the *other* factors, which is right where factors are zero.
 
-    Quadratic in the number of factors: ``others[i] = prod_j (1 if i == j else x[j])``.
+    That is the product of all factors before times that of all factors after, two recurrences.
     """
     (x,), axes = node.inputs, node.op.axes
     kept = [axis for axis in range(x.type.rank) if axis not in axes]
@@ -157,12 +157,19 @@ def _product(node: Node, cotangent: Node) -> Node:
     lead = tuple(x.shape[axis] for axis in kept)
     count = dims.product(tuple(x.shape[axis] for axis in axes))
     flat = reshape(construct.transpose(x, order), (*lead, count))
-    index = TensorType("int64", (count,))
-    rows = reshape(make(ops.Iota(index, 0)), (count, 1))
-    diagonal = apply("eq", rows, make(ops.Iota(index, 0)))
-    factors = construct.where(diagonal, constant(1, x.dtype), reshape(flat, (*lead, 1, count)))
-    factors = broadcast_to(factors, (*lead, count, count))
-    others = make(ops.Reduce("prod", (len(lead) + 1,)), factors, source=node.source)
+    position = make(ops.Iota(TensorType("int64", (count,)), 0))
+    others = constant(1, x.dtype)
+    for reverse, first in (
+        (False, constant(0, "int64")),
+        (True, construct.extent(count - 1, "int64")),
+    ):
+        start = construct.where(
+            apply("eq", position, first), constant(1, x.dtype), constant(0, x.dtype)
+        )
+        factors = shift(flat, len(lead), -1 if reverse else 1)
+        op = ops.LinearRecurrence(len(lead), reverse)
+        beside = make(op, factors, broadcast_to(start, flat.shape), source=node.source)
+        others = construct.mul(others, beside)
     slope = construct.mul(reshape(cotangent, (*lead, 1)), others)
     unflat = reshape(slope, tuple(x.shape[axis] for axis in order))
     return construct.transpose(unflat, [order.index(axis) for axis in range(x.type.rank)])
@@ -261,6 +268,41 @@ def _made_later(node: Node, cotangent: Node, wanted: Sequence[bool]) -> Cotangen
     raise GraphError(locate(message, node.source))
 
 
+# -- running values -------------------------------------------------------------------------------
+
+
+def _linear_recurrence(node: Node, cotangent: Node, wanted: Sequence[bool]) -> Cotangents:
+    """``s[i] = g[i] + a[i+1] s[i+1]`` is the cotangent of ``b``; times ``y[i-1]``, that of ``a``.
+
+    No element is divided by, so it holds where factors are zero.
+    """
+    (a, _), axis, reverse = node.inputs, node.op.axis, node.op.reverse
+    following = a if scalar_value(a) is not None else shift(a, axis, 1 if reverse else -1)
+    op = ops.LinearRecurrence(axis, not reverse)
+    total = make(op, following, cotangent, source=node.source)
+    if not wanted[0]:
+        return [None, total]
+    return [construct.mul(total, shift(node, axis, -1 if reverse else 1)), total]
+
+
+def _running_extremum(node: Node, cotangent: Node, wanted: Sequence[bool]) -> Cotangents:
+    """Each element that takes the lead gets the cotangents until the next one does.
+
+    Of equals the last one leads, as in ``torch.cummax``.
+    """
+    (x,), axis, reverse = node.inputs, node.op.axis, node.op.reverse
+    leads = apply("logical_or", apply("eq", x, node), apply("isnan", x))
+    keeps = construct.where(leads, constant(0, x.dtype), constant(1, x.dtype))
+    following = shift(keeps, axis, 1 if reverse else -1)
+    op = ops.LinearRecurrence(axis, not reverse)
+    total = make(op, following, cotangent, source=node.source)
+    return [construct.where(leads, total, constant(0, x.dtype))]
+
+
+def _custom_gradient(node: Node, cotangent: Node, wanted: Sequence[bool]) -> Cotangents:
+    return [None, *node.op.rule.function(cotangent, node)]
+
+
 def _nothing(node: Node, cotangent: Node, wanted: Sequence[bool]) -> Cotangents:
     return [None] * len(node.inputs)
 
@@ -288,4 +330,8 @@ _RULES: dict[type, Rule] = {
     ops.Concat: _concat,
     ops.Gather: _gather,
     ops.ScatterAdd: _scatter_add,
+    ops.ArgSort: _nothing,
+    ops.LinearRecurrence: _linear_recurrence,
+    ops.RunningExtremum: _running_extremum,
+    ops.CustomGradient: _custom_gradient,
 }

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from llvmlite import ir
 
-from ..ir.types import FLOATS, ITEM_BYTES
+from ..ir.types import FLOATS, greatest_value, least_value
 from ..loops.ir import Expr, Fold, Index
 from .elementwise import Elementwise
 from .llvm_lanes import LaneFeatures
@@ -46,15 +46,7 @@ def fold_identity(kind: str, dtype: str) -> float | int:
         return 0
     if kind == "prod":
         return 1
-    lowest = kind in {"max", "argmax"}
-    if dtype in FLOATS:
-        return float("-inf") if lowest else float("inf")
-    if dtype == "bool":
-        return 0 if lowest else 1
-    if dtype == "uint32":
-        return 0 if lowest else (1 << 32) - 1
-    bits = 8 * ITEM_BYTES[dtype] - 1
-    return -(1 << bits) if lowest else (1 << bits) - 1
+    return least_value(dtype) if kind in {"max", "argmax"} else greatest_value(dtype)
 
 
 COMBINE = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}

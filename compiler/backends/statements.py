@@ -27,6 +27,7 @@ from ..loops.ir import (
     Loop,
     Operand,
     Philox,
+    Sort,
     Stmt,
     Store,
     Var,
@@ -39,6 +40,7 @@ from .microkernels import Gemm, Tile, TileVector, emit_gemm, scratch_bytes
 from .microkernels import Store as TileStore
 from .microkernels.control_flow import POINTER
 from .microkernels.tile import prefix_mask
+from .sorting import sort_function
 from .vector_target import VectorTarget
 
 #: Work (element operations) below which a kernel is not worth waking a second thread for.
@@ -408,6 +410,7 @@ class KernelEmitter:
     def counted(self, loop: Loop, scope: Scope, start: ir.Value, stop: ir.Value) -> None:
         """Emit a serial loop, its folds carried in registers of the scope's lanes."""
         carried = [Carry(self, fold, scope.lanes) for fold in loop.folds]
+        starts = [self.full(self.expr(carry.start, scope), scope) for carry in loop.carries]
         entry = self.builder.block
         for carry in carried:
             carry.start()
@@ -420,13 +423,21 @@ class KernelEmitter:
         index.add_incoming(start, entry)
         for carry in carried:
             carry.enter(entry)
+        handed = [self.builder.phi(start.type) for start in starts]
+        for phi, start in zip(handed, starts, strict=True):
+            phi.add_incoming(start, entry)
         self.builder.cbranch(self.builder.icmp_signed("<", index, stop), body, done)
         self.builder.position_at_end(body)
         inner = scope.inner(inside_shared=scope.inside_shared or loop.shared)
         inner.names[loop.index] = index
+        for carry, phi in zip(loop.carries, handed, strict=True):
+            inner.names[carry.name] = phi
         self.statements(loop.body, inner)
         for carry in carried:
             carry.advance(inner, None)
+        nexts = [self.full(self.expr(carry.value, inner), inner) for carry in loop.carries]
+        for phi, value in zip(handed, nexts, strict=True):
+            phi.add_incoming(value, self.builder.block)
         following = self.builder.add(index, I64(1))
         index.add_incoming(following, self.builder.block)
         for carry in carried:
@@ -517,6 +528,16 @@ class KernelEmitter:
             return self.builder.extract_element(value, I32(lanes[0]))
         mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
         return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
+
+    def sort(self, stmt: Sort, scope: Scope) -> None:
+        offset, extent = self.index(stmt.offset, scope), self.index(stmt.extent, scope)
+        callee = sort_function(self.builder.module, stmt.dtype, stmt.descending)
+        arguments = [
+            self.address(stmt.keys, offset, stmt.dtype),
+            self.address(stmt.order, offset, "int64"),
+            self.address(stmt.spare, offset, "int64"),
+        ]
+        self.builder.call(callee, [*arguments, extent])
 
     # -- contractions --------------------------------------------------------------------------
 
@@ -617,6 +638,7 @@ class KernelEmitter:
         Check: check,
         Loop: loop,
         Contraction: contraction,
+        Sort: sort,
     }
 
 

@@ -51,6 +51,13 @@ def transpose(x: Node, permutation: Sequence[int]) -> Node:
     return make(ops.Transpose(permutation), x, source=x.source)
 
 
+def shift(x: Node, axis: int, by: int) -> Node:
+    """Return ``x`` moved along ``axis`` by ``by`` (1 or -1) places, zero where nothing arrives."""
+    low = tuple(by if a == axis else 0 for a in range(x.type.rank))
+    high = tuple(-size for size in low)
+    return make(ops.Pad(low, high, (0,) * x.type.rank), x, source=x.source)
+
+
 def cast(x: Node, dtype: str) -> Node:
     """Return ``x`` as ``dtype``; ``x`` itself where it is of that type."""
     return x if x.dtype == dtype else make(ops.Cast(dtype), x, source=x.source)

@@ -285,6 +285,35 @@ def _scatter_add(op: ops.ScatterAdd, inputs: Types) -> TensorType:
     return TensorType(updates.dtype, (*updates.shape[: op.axis], op.size, *updates.shape[end:]))
 
 
+def _along(axis: int, x: TensorType) -> None:
+    if not 0 <= axis < x.rank:
+        raise _Misfit(f"axis {axis} does not fit rank {x.rank}")
+
+
+def _arg_sort(op: ops.ArgSort, inputs: Types) -> TensorType:
+    (x,) = inputs
+    _along(op.axis, x)
+    return TensorType("int64", x.shape)
+
+
+def _linear_recurrence(op: ops.LinearRecurrence, inputs: Types) -> TensorType:
+    a, b = inputs
+    _require(_same_dtype(inputs), _NUMBERS, "numeric")
+    if a.shape != b.shape:
+        raise _Misfit("factors and summands must be of one shape")
+    _along(op.axis, a)
+    return b
+
+
+def _running_extremum(op: ops.RunningExtremum, inputs: Types) -> TensorType:
+    (x,) = inputs
+    if op.kind not in {"max", "min"}:
+        raise _Misfit(f"an extremum is max or min, not {op.kind!r}")
+    _require(x.dtype, _NUMBERS, "numeric")
+    _along(op.axis, x)
+    return x
+
+
 def _random_bits(op: ops.RandomBits, inputs: Types) -> TensorType:
     (state,) = inputs
     if state.rank != 0 or state.dtype != "int64":
@@ -388,4 +417,8 @@ _RULES: dict[type, Callable[..., TensorType]] = {
     ops.Scan: _scan,
     ops.Cond: _cond,
     ops.While: _while,
+    ops.ArgSort: _arg_sort,
+    ops.LinearRecurrence: _linear_recurrence,
+    ops.RunningExtremum: _running_extremum,
+    ops.CustomGradient: lambda op, inputs: inputs[0],
 }

@@ -6,8 +6,10 @@
     Contract = Contract(sizes, maps of two operands, output map, output shape)
     Reduce   = Reduce(kind, axes)                                     sum prod max min argmax argmin
     View     = Reshape | Transpose | Broadcast | Slice | Pad | Flip | Concat | Window
-    Index    = Gather(axis) | ScatterAdd(axis, size)
     Loop     = Scan(body, length) | Cond(then, other) | While(condition, body)
+    Index    = Gather(axis) | ScatterAdd(axis, size) | ArgSort(axis, descending)
+    Running  = LinearRecurrence(axis, reverse) | RunningExtremum(kind, axis, reverse)
+    Marker   = CustomGradient(rule)
 
 A loop computes several values; each of its nodes gives one of them (``output``), and nodes that
 differ in that alone are one computation.  A `Body` is a graph over formals of its own.
@@ -20,6 +22,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -417,6 +421,68 @@ class While(Nested):
 
     def with_bodies(self, bodies: tuple[Body, ...]) -> While:
         return replace(self, condition=bodies[0], body=bodies[1])
+
+
+@dataclass(frozen=True)
+class ArgSort(Op):
+    """The int64 positions along ``axis`` that put its elements in order; equal ones keep theirs.
+
+    NaN is greater than every number, and ``-0.0`` equals ``0.0``.
+    """
+
+    axis: int
+    descending: bool
+
+
+@dataclass(frozen=True)
+class LinearRecurrence(Op):
+    """``y[i] = a[i] * y[i-1] + b[i]`` along ``axis``, from its end backwards where ``reverse``.
+
+    Inputs: a, b, of one shape.  The first element is ``b`` there, whatever ``a`` holds: cumulative
+    sums (a = 1) and products, discounted returns, moving averages, and their adjoints.
+    """
+
+    axis: int
+    reverse: bool
+
+
+@dataclass(frozen=True)
+class RunningExtremum(Op):
+    """The maximum or minimum (``kind``) of all elements along ``axis`` so far; NaN stays NaN."""
+
+    kind: str
+    axis: int
+    reverse: bool
+
+
+class GradientRule:
+    """What `CustomGradient` puts in place of a derivative; compares by identity.
+
+    ``function`` takes the cotangent of a node and the node, and returns a cotangent for each of the
+    node's inputs but the first, None where nothing flows.
+    """
+
+    def __init__(self, name: str, function: Callable[[Any, Any], list[Any]]) -> None:
+        self.name = name
+        self.function = function
+        self.key = next(_rule_keys)
+        _rules[self.key] = self
+
+
+_rule_keys = itertools.count()
+_rules: weakref.WeakValueDictionary[int, GradientRule] = weakref.WeakValueDictionary()
+
+
+def gradient_rule(key: int) -> GradientRule | None:
+    """Return the living rule of that key."""
+    return _rules.get(key)
+
+
+@dataclass(frozen=True)
+class CustomGradient(Op):
+    """The first input, whose cotangent ``rule`` sends to the other inputs in its own way."""
+
+    rule: GradientRule
 
 
 def dims_of(op: Op) -> tuple[Dim, ...]:

@@ -22,6 +22,24 @@ FLOATS = frozenset({"float32", "float64"})
 INTEGERS = frozenset({"int32", "int64", "uint32"})
 
 
+def least_value(dtype: str) -> float | int:
+    """Return the least value of an element type."""
+    if dtype in FLOATS:
+        return float("-inf")
+    signed = dtype in {"int32", "int64"}
+    return -(1 << 8 * ITEM_BYTES[dtype] - 1) if signed else 0
+
+
+def greatest_value(dtype: str) -> float | int:
+    """Return the greatest value of an element type."""
+    if dtype in FLOATS:
+        return float("inf")
+    if dtype == "bool":
+        return 1
+    bits = 8 * ITEM_BYTES[dtype]
+    return (1 << bits) - 1 if dtype == "uint32" else (1 << bits - 1) - 1
+
+
 @dataclass(frozen=True)
 class TensorType:
     """The element type and shape of a value."""

@@ -1,9 +1,11 @@
 """The kernel IR: loops, loads, stores and scalar expressions.
 
     Kernel    = Kernel(name, buffers, body)
-    Stmt      = Loop(index, extent, kind, body, folds, shared) | Let(name, value)
+    Stmt      = Loop(index, extent, kind, body, folds, shared, carries) | Let(name, value)
               | Store(buffer, offset, value) | Contraction(...) | Check(condition, message, value)
+              | Sort(keys, order, spare, offset, extent, dtype, descending)
     Fold      = Fold(name, kind, value, position)   binds ``name`` after the loop
+    Carry     = Carry(name, start, value)           binds ``name`` in the loop's body
     Expr      = Literal | Load(buffer, offset, guard) | Var(name) | IndexValue(index)
               | Apply(function, args) | Convert(arg) | Philox(word, stream, element, state)
     Index     = int | polynomial in loop indices, integer Vars and dimension symbols
@@ -134,9 +136,18 @@ class Fold:
         return "int64" if self.kind.startswith("arg") else self.value.dtype
 
 
+@dataclass(frozen=True)
+class Carry:
+    """A value that an iteration hands to the next: ``start``, then ``value`` of the one before."""
+
+    name: str
+    start: Expr
+    value: Expr
+
+
 @dataclass(frozen=True, eq=False)
 class Loop(Stmt):
-    """Run ``body`` for every ``index`` below ``extent``."""
+    """Run ``body`` for every ``index`` below ``extent``; only a serial loop, unshared, carries."""
 
     index: str
     extent: Index
@@ -144,6 +155,25 @@ class Loop(Stmt):
     body: tuple[Stmt, ...]
     folds: tuple[Fold, ...] = ()
     shared: bool = False
+    carries: tuple[Carry, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Sort(Stmt):
+    """Store in ``order`` the positions that put the elements of ``keys`` in order.
+
+    Three buffers hold a row of ``extent`` elements each from ``offset`` on; ``order`` and ``spare``
+    are of int64, and what ``spare`` holds afterwards is not said.  Positions count from the row's
+    start, equal elements keep their order, and NaN is greater than every number.
+    """
+
+    keys: str
+    order: str
+    spare: str
+    offset: Index
+    extent: Index
+    dtype: str
+    descending: bool
 
 
 @dataclass(frozen=True)
@@ -302,6 +332,7 @@ def expressions(stmt: Stmt) -> tuple[Expr, ...]:
         case Check():
             return (stmt.condition, stmt.value)
         case Loop():
-            return tuple(fold.value for fold in stmt.folds)
+            carried = [expr for carry in stmt.carries for expr in (carry.start, carry.value)]
+            return (*(fold.value for fold in stmt.folds), *carried)
         case _:
             return ()

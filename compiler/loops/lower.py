@@ -9,22 +9,24 @@ memory; cheap ones are computed again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..ir import ops
 from ..ir.affine import offset_of, split_linear
 from ..ir.dims import SymbolicDim, product, symbols
-from ..ir.graph import Node
+from ..ir.graph import Node, scalar_value
 from ..ir.scalars import COSTLY
-from ..ir.types import ITEM_BYTES
+from ..ir.types import FLOATS, ITEM_BYTES, greatest_value, least_value
 from ..schedule.plan import BufferPlan, KernelGroup, Schedule, ScheduledGroup
 from .ir import (
     Apply,
     BufferUse,
+    Carry,
     Check,
     CheckSite,
     Contraction,
     Convert,
+    Expr,
     Fold,
     Index,
     IndexValue,
@@ -35,6 +37,7 @@ from .ir import (
     Loop,
     LoopProgram,
     Operand,
+    Sort,
     Step,
     Stmt,
     Storage,
@@ -44,6 +47,9 @@ from .ir import (
 )
 from .pull import Pull, Sites
 from .tiling import arrange_loops, axis_name
+
+#: About how many operations an element costs to sort: the passes over rows of thousands.
+SORT_WORK = 64
 
 
 class _Homes:
@@ -149,10 +155,8 @@ class _GroupLowering:
         anchor = self.group.anchor
         if anchor is None or self.group.copies:
             body = self.lower_loops()
-        elif isinstance(anchor.op, ops.CONTRACTIONS):
-            body = self.lower_contract(anchor)
         else:
-            body = self.lower_scatter(anchor)
+            body = _ANCHORED[type(anchor.op)](self, anchor)
         return self.finish(body)
 
     def axis_symbols(self) -> dict[int, Index]:
@@ -379,6 +383,100 @@ class _GroupLowering:
             stmts = (Loop(name, dim, kind, stmts, shared=number == len(loops) - 1),)
         return stmts
 
+    def lower_recurrence(self, anchor: Node) -> tuple[Stmt, ...]:
+        """Lower a running value: serial along its axis, carried in a register."""
+        op, dtype = anchor.op, anchor.dtype
+        assert isinstance(op, (ops.LinearRecurrence, ops.RunningExtremum))
+        index = self.axis_symbols()
+        along = self.group.axes[anchor][op.axis]
+        step = 0 if along is None else index[along]
+        if op.reverse and along is not None:
+            index[along] = anchor.shape[op.axis] - 1 - step
+        pull = Pull(self, index)
+        place = pull.member_index(anchor)
+        value = pull.value(anchor.inputs[-1], place)
+        before = Var(dtype, self.fresh("before"))
+        if isinstance(op, ops.RunningExtremum):
+            start = Literal(
+                dtype, least_value(dtype) if op.kind == "max" else greatest_value(dtype)
+            )
+            function = {"max": "maximum", "min": "minimum"}[op.kind]
+            result = pull.bind(Apply(dtype, function, (before, value)))
+        else:
+            # -0.0 + b is b, and 0 times it is -0.0 again: the first element is exactly b
+            start = Literal(dtype, -0.0 if dtype in FLOATS else 0)
+            factor = anchor.inputs[0]
+            product_: Expr = before
+            if scalar_value(factor) != 1:
+                first = pull.bind(pull.compare("eq", step, 0))
+                known = pull.value(factor, place)
+                scale = pull.bind(Apply(dtype, "where", (first, Literal(dtype, 0), known)))
+                product_ = pull.bind(Apply(dtype, "mul", (scale, before)))
+            result = pull.bind(Apply(dtype, "add", (product_, value)))
+        pull.known[(anchor, place, id(None))] = result
+        pull.check_number(anchor, place, result)
+        self.store_values(pull, list(self.step.stores))
+        body = tuple(pull.body)
+        if along is not None:
+            carry = Carry(before.name, start, result)
+            body = (
+                Loop(axis_name(along), anchor.shape[op.axis], "serial", body, carries=(carry,)),
+            )
+        else:
+            body = (Let(before.name, start), *body)
+        others = [axis for axis in range(len(self.group.domain)) if axis != along]
+        last = len(self.group.domain) - 1
+        for axis in reversed(others):
+            kind = "vector" if axis == last else "serial"
+            extent = self.group.domain[axis]
+            body = (Loop(axis_name(axis), extent, kind, body, shared=axis == others[0]),)
+        return body
+
+    def lower_sort(self, anchor: Node) -> tuple[Stmt, ...]:
+        """Lower a sort: each row is copied, ordered, and its order stored where it belongs."""
+        op = anchor.op
+        assert isinstance(op, ops.ArgSort)
+        (x,) = anchor.inputs
+        along = self.group.axes[anchor][op.axis]
+        assert along is not None, "a row of one element is in order"
+        extent = anchor.shape[op.axis]
+        others = [axis for axis in range(len(self.group.domain)) if axis != along]
+        index = self.axis_symbols()
+        step = index[along]
+        rows = offset_of(
+            tuple(self.group.domain[axis] for axis in others),
+            tuple(index[axis] for axis in others),
+        )
+        keys, order, spare = (
+            self.scratch_buffer(dtype, anchor) for dtype in (x.dtype, "int64", "int64")
+        )
+        copy = Pull(self, index)
+        value = copy.value(x, copy.member_index(anchor))
+        copy.body.append(Store(keys, rows * extent + step, value))
+        finish = Pull(self, index)
+        place = finish.member_index(anchor)
+        position = finish.bind(Load("int64", order, rows * extent + step))
+        finish.known[(anchor, place, id(None))] = position
+        self.store_values(finish, list(self.step.stores))
+        name = axis_name(along)
+        body: tuple[Stmt, ...] = (
+            Loop(name, extent, "vector", tuple(copy.body)),
+            Sort(keys, order, spare, rows * extent, extent, x.dtype, op.descending),
+            Loop(name, extent, "vector", tuple(finish.body)),
+        )
+        for axis in reversed(others):
+            loop = axis_name(axis)
+            shared = axis == others[0]
+            body = (Loop(loop, self.group.domain[axis], "serial", body, shared=shared),)
+        return body
+
+    def scratch_buffer(self, dtype: str, like: Node) -> str:
+        """Return a new buffer of this kernel alone, with as many elements as ``like``."""
+        name = f"s{self.number}.{len(self.scratch)}"
+        self.scratch.append(Storage(name, dtype, like.type.size, "arena", name))
+        self.wrote(name, dtype)
+        return name
+
     # -- the kernel ----------------------------------------------------------------------------
 
     def finish(self, body: tuple[Stmt, ...]) -> Kernel:
@@ -388,6 +486,7 @@ class _GroupLowering:
         if group.anchor is not None and isinstance(group.anchor.op, ops.CONTRACTIONS):
             flops = product(group.anchor.op.sizes) * 2
         operations = sum(1 for s in walk(body) if isinstance(s, Let))
+        operations += SORT_WORK * any(isinstance(s, Sort) for s in walk(body))
         sizes: Index = 0
         for name in self.uses:
             plan = self.schedule.buffers.get(name)
@@ -404,6 +503,16 @@ class _GroupLowering:
             work=elements * max(1, operations) + flops,
             label=label,
         )
+
+
+_ANCHORED: dict[type[ops.Op], Callable[[_GroupLowering, Node], tuple[Stmt, ...]]] = {
+    ops.Contract: _GroupLowering.lower_contract,
+    ops.FlatContract: _GroupLowering.lower_contract,
+    ops.ScatterAdd: _GroupLowering.lower_scatter,
+    ops.ArgSort: _GroupLowering.lower_sort,
+    ops.LinearRecurrence: _GroupLowering.lower_recurrence,
+    ops.RunningExtremum: _GroupLowering.lower_recurrence,
+}
 
 
 def lower_requirements(schedule: Schedule, sites: Sites) -> Kernel | None:

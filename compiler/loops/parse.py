@@ -17,6 +17,7 @@ from ..ir.types import ITEM_BYTES, TensorType
 from .ir import (
     Apply,
     BufferUse,
+    Carry,
     Check,
     CheckSite,
     Contraction,
@@ -33,6 +34,7 @@ from .ir import (
     LoopProgram,
     Operand,
     Philox,
+    Sort,
     Step,
     Stmt,
     Storage,
@@ -48,7 +50,7 @@ _TOKEN = re.compile(
     | (?P<number>\d+\.\d*(?:e[+-]?\d+)?|\d+e[+-]?\d+|\d+)
     | (?P<digest>\#[0-9a-f]+)
     | (?P<word>%?[A-Za-z_][A-Za-z0-9_.]*)
-    | (?P<mark>\+=|//|[()\[\],;=:+\-*!@]) )""",
+    | (?P<mark>\+=|->|//|[()\[\],;=:+\-*!@]) )""",
     re.VERBOSE | re.ASCII,
 )
 _NAMED_NUMBERS = {
@@ -275,23 +277,41 @@ class _Block:
         self.lines = lines
         self.position = position
 
-    def statements(self, indent: int) -> tuple[tuple[Stmt, ...], tuple[Fold, ...]]:
-        """Read the lines at ``indent``: statements, then the folds of the loop around them."""
+    def statements(
+        self, indent: int
+    ) -> tuple[tuple[Stmt, ...], tuple[Fold, ...], tuple[Carry, ...]]:
+        """Read the lines at ``indent``: statements, with what the loop around them carries."""
         stmts: list[Stmt] = []
         folds: list[Fold] = []
+        starts: dict[str, Expr] = {}
+        carries: list[Carry] = []
         while self.position < len(self.lines) and self.lines[self.position].indent >= indent:
             line = self.lines[self.position]
             if line.indent != indent:
                 raise line.error(f"is indented by {line.indent} spaces, not {indent}")
             self.position += 1
-            if line.peek()[1] == "fold" and line.peek(1)[1] != "[":
+            word = line.peek()[1] if line.peek(1)[1] != "[" else ""
+            if word == "fold":
                 folds.append(_read_fold(line))
                 line.end()
-                continue
-            if folds:
-                raise line.error("a statement follows a fold")
-            stmts.append(self.statement(line))
-        return tuple(stmts), tuple(folds)
+            elif word == "carry":
+                name, value = _read_carried(line)
+                if stmts or name in starts:
+                    raise line.error(f"{name} is carried from here on, and must not be yet")
+                starts[name] = value
+                line.dtypes[name] = value.dtype
+            elif word == "next":
+                name, value = _read_carried(line)
+                if name not in starts:
+                    raise line.error(f"{name} is not carried")
+                carries.append(Carry(name, starts.pop(name), value))
+            elif folds or carries:
+                raise line.error("a statement follows a fold or what is carried on")
+            else:
+                stmts.append(self.statement(line))
+        if starts:
+            raise self.lines[self.position - 1].error(f"{', '.join(starts)} is not carried on")
+        return tuple(stmts), tuple(folds), tuple(carries)
 
     def statement(self, line: _Line) -> Stmt:
         head, following = line.peek()[1], line.peek(1)[1]
@@ -317,6 +337,8 @@ class _Block:
             return self.loop(line)
         elif line.accept("contract"):
             return self.contraction(line)
+        elif line.accept("sort"):
+            stmt = _read_sort(line)
         else:
             raise line.error(f"no statement starts with {head}")
         line.end()
@@ -328,9 +350,9 @@ class _Block:
         extent, kind, shared = line.index(), line.take("word"), line.accept("shared")
         line.expect(":")
         line.end()
-        body, folds = self.statements(line.indent + 2)
+        body, folds, carries = self.statements(line.indent + 2)
         line.dtypes.update((fold.name, fold.dtype) for fold in folds)
-        return Loop(index, extent, kind, body, folds, shared)
+        return Loop(index, extent, kind, body, folds, shared, carries)
 
     def contraction(self, line: _Line) -> Contraction:
         result = line.bound()
@@ -351,8 +373,8 @@ class _Block:
         right = line.operand()
         line.end()
         line.dtypes[result] = dtype
-        epilogue, folds = self.statements(line.indent + 2)
-        if folds:
+        epilogue, folds, carries = self.statements(line.indent + 2)
+        if folds or carries:
             raise line.error("a contraction folds nothing but its sum")
         return Contraction(dtype, rows, columns, depth, left, right, result, row, column, epilogue)
 
@@ -367,6 +389,30 @@ def _read_fold(line: _Line) -> Fold:
     position = line.index() if line.accept("at") else 0
     line.expect(")")
     return Fold(name, kind, value, position)
+
+
+def _read_carried(line: _Line) -> tuple[str, Expr]:
+    line.position += 1
+    name = line.bound()
+    line.expect("=")
+    value = line.expr()
+    line.end()
+    return name, value
+
+
+def _read_sort(line: _Line) -> Sort:
+    dtype = line.take("word")
+    descending = line.accept("descending")
+    line.expect("of")
+    extent = line.index()
+    line.expect("at")
+    offset = line.index()
+    line.expect(":")
+    keys = line.name()
+    line.expect("->")
+    order = line.name()
+    line.expect(",")
+    return Sort(keys, order, line.name(), offset, extent, dtype, descending)
 
 
 def _read_kernel(lines: list[_Line], start: int) -> tuple[Kernel, int]:
@@ -389,9 +435,9 @@ def _read_kernel(lines: list[_Line], start: int) -> tuple[Kernel, int]:
     head.expect(":")
     head.end()
     block = _Block(lines, start + 1)
-    body, folds = block.statements(2)
-    if folds:
-        raise head.error("a fold stands outside a loop")
+    body, folds, carries = block.statements(2)
+    if folds or carries:
+        raise head.error("a fold or a carried value stands outside a loop")
     return Kernel(name, buffers, body, flops, size, work, label), block.position
 
 

@@ -9,10 +9,14 @@
                 'work' index [ label ] ':' { statement }
     statement = '%'name '=' expr | name '[' index ']' ( '=' | '+=' ) expr
               | 'check' number ':' expr 'else' expr
-              | 'for' '%'name 'in' index kind [ 'shared' ] ':' { statement } { fold }
+              | 'for' '%'name 'in' index kind [ 'shared' ] ':' { carry } { statement } { fold }
+                { next }
+              | 'sort' dtype [ 'descending' ] 'of' index 'at' index ':' keys '->' order ',' spare
               | 'contract' '%'name ':' dtype 'for' '%'row 'in' index ',' '%'column 'in' index
                 ',' depth 'in' index ':' operand '*' operand { statement }
     fold      = 'fold' '%'name '=' kind '(' expr [ 'at' index ] ')'
+    carry     = 'carry' '%'name '=' expr
+    next      = 'next' '%'name '=' expr
     operand   = name '[' offset ';' step ';' step ']' | function '(' operand [ ',' number ] ')'
     step      = stride | 'at' name of a table
     expr      = number ':' dtype | '%'name | 'index' '(' index ')' | function '(' { expr } ')'
@@ -49,6 +53,7 @@ from .ir import (
     LoopProgram,
     Operand,
     Philox,
+    Sort,
     Step,
     Stmt,
     Storage,
@@ -144,6 +149,13 @@ def format_statement(stmt: Stmt) -> str:
         case Loop():
             shared = " shared" if stmt.shared else ""
             return f"for {stmt.index} in {format_index(stmt.extent)} {stmt.kind}{shared}:"
+        case Sort():
+            direction = " descending" if stmt.descending else ""
+            extent, offset = format_index(stmt.extent), format_index(stmt.offset)
+            keys, order, spare = map(format_name, (stmt.keys, stmt.order, stmt.spare))
+            return (
+                f"sort {stmt.dtype}{direction} of {extent} at {offset}: {keys} -> {order}, {spare}"
+            )
         case Contraction():
             rows, columns, depth = map(format_index, (stmt.rows, stmt.columns, stmt.depth))
             left, right = map(_format_operand, (stmt.left, stmt.right))
@@ -159,8 +171,11 @@ def _format_block(stmts: tuple[Stmt, ...], indent: str) -> list[str]:
     for stmt in stmts:
         lines.append(indent + format_statement(stmt))
         if isinstance(stmt, Loop):
-            lines += _format_block(stmt.body, indent + _INDENT)
-            lines += [f"{indent}{_INDENT}{_format_fold(fold)}" for fold in stmt.folds]
+            inside = indent + _INDENT
+            lines += [f"{inside}carry {c.name} = {format_expr(c.start)}" for c in stmt.carries]
+            lines += _format_block(stmt.body, inside)
+            lines += [f"{inside}{_format_fold(fold)}" for fold in stmt.folds]
+            lines += [f"{inside}next {c.name} = {format_expr(c.value)}" for c in stmt.carries]
         elif isinstance(stmt, Contraction):
             lines += _format_block(stmt.epilogue, indent + _INDENT)
     return lines

@@ -7,6 +7,7 @@ loop named ``inner`` for each pass over the inner axes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ..ir.affine import linear_coefficient, substitute_index
 from ..ir.dims import SymbolicDim
@@ -14,6 +15,7 @@ from ..ir.types import Dim
 from ..schedule.plan import KernelGroup
 from .ir import (
     Apply,
+    Carry,
     Check,
     Convert,
     Expr,
@@ -100,8 +102,16 @@ def substitute(stmts: tuple[Stmt, ...], values: dict[str, Index]) -> tuple[Stmt,
                     )
                     for f in stmt.folds
                 )
+                carries = tuple(
+                    Carry(
+                        c.name,
+                        _substitute_expr(c.start, values),
+                        _substitute_expr(c.value, values),
+                    )
+                    for c in stmt.carries
+                )
                 body = substitute(stmt.body, values)
-                result.append(Loop(stmt.index, stmt.extent, stmt.kind, body, folds, stmt.shared))
+                result.append(replace(stmt, body=body, folds=folds, carries=carries))
             case _:
                 result.append(stmt)
     return tuple(result)

@@ -34,6 +34,7 @@ from .ir import (
     LoopProgram,
     Operand,
     Philox,
+    Sort,
     Stmt,
     Storage,
     Store,
@@ -190,6 +191,8 @@ class _KernelRules:
                         self.loop(stmt, scope)
                     case Contraction():
                         self.contraction(stmt, scope)
+                    case Sort():
+                        self.sort(stmt, scope)
                     case _:
                         raise VerificationError(f"{self.kernel.name}: {stmt!r} is no statement")
 
@@ -244,7 +247,14 @@ class _KernelRules:
         self.bind_index(stmt.index, scope)
         several = stmt.extent not in (0, 1)
         inner = scope.inner([stmt.index], stmt.index if stmt.kind == "vector" and several else None)
+        if stmt.carries and (stmt.shared or stmt.kind == "vector"):
+            raise self.fail("iterations that run at once hand nothing on")
+        for carry in stmt.carries:
+            self.expr(carry.start, scope)
+            self.bind(carry.name, carry.start.dtype, inner)
         self.block(stmt.body, inner)
+        for carry in stmt.carries:
+            self.want(carry.value, carry.start.dtype, inner)
         for fold in stmt.folds:
             self.fold(fold, inner)
         if stmt.shared and several:
@@ -259,7 +269,7 @@ class _KernelRules:
                 self.separate_stores(index, stmt.body)
             elif isinstance(stmt, Contraction):
                 self.separate_stores(index, stmt.epilogue)
-            elif isinstance(stmt, Store) and index not in _symbols(stmt.offset):
+            elif isinstance(stmt, (Store, Sort)) and index not in _symbols(stmt.offset):
                 with self.at(stmt):
                     raise self.fail(f"every {index}, on any thread, stores to this element")
 
@@ -270,6 +280,26 @@ class _KernelRules:
             raise self.fail(f"no fold is called {fold.kind}")
         if fold.value.dtype == "bool" and fold.kind not in {"max", "min"}:
             raise self.fail(f"bools do not fold by {fold.kind}")
+
+    def sort(self, stmt: Sort, scope: _Scope) -> None:
+        if scope.vector is not None:
+            raise self.fail(f"a sort stands inside the vector loop over {scope.vector}")
+        if len({stmt.keys, stmt.order, stmt.spare}) != 3:
+            raise self.fail("a sort needs three buffers")
+        for name, dtype, written in (
+            (stmt.keys, stmt.dtype, False),
+            (stmt.order, "int64", True),
+            (stmt.spare, "int64", True),
+        ):
+            use = self.uses.get(name)
+            if use is None:
+                raise self.fail(f"buffer {name} is not listed")
+            if use.dtype != dtype:
+                raise self.fail(f"{name} holds {use.dtype}, not {dtype}")
+            if written and not use.written:
+                raise self.fail(f"buffer {name} is not marked as written")
+        self.index(stmt.offset, scope)
+        self.index(stmt.extent, scope)
 
     def contraction(self, stmt: Contraction, scope: _Scope) -> None:
         if stmt.dtype not in FLOATS:

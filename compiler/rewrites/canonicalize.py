@@ -12,6 +12,7 @@ from ..ir import construct, ops
 from ..ir.graph import Node, Program, apply, constant, make, scalar_value
 from ..ir.infer import broadcast_shapes
 from ..ir.rewrite import Bindings, OnFire, Rule, apply_rules
+from ..ir.types import Dim
 from .folding import RULES as FOLDING
 
 _EXACT = "exact"
@@ -179,6 +180,41 @@ def _concat_one(node: Node) -> Node | None:
     return node.inputs[0] if len(node.inputs) == 1 else None
 
 
+def _slice_of_concat(node: Node) -> Node | None:
+    """Take the piece that a slice cuts out of joined pieces, where it is just one of them."""
+    op, (x,) = node.op, node.inputs
+    if not isinstance(x.op, ops.Concat) or any(step != 1 for step in op.steps):
+        return None
+    axis = x.op.axis
+    others = [a for a in range(x.type.rank) if a != axis]
+    if any(op.starts[a] != 0 or op.sizes[a] != x.shape[a] for a in others):
+        return None
+    start: Dim = 0
+    for piece in x.inputs:
+        if op.starts[axis] == start and op.sizes[axis] == piece.shape[axis]:
+            return piece
+        start = start + piece.shape[axis]
+    return None
+
+
+def _known_order(node: Node) -> Node | None:
+    """Elements that are all equal, or just one, are in order."""
+    (x,) = node.inputs
+    if scalar_value(x) is None and x.shape[node.op.axis] not in (0, 1):
+        return None
+    return make(ops.Iota(node.type, node.op.axis), source=node.source)
+
+
+def _extremum_of_one(node: Node) -> Node | None:
+    (x,) = node.inputs
+    return x if x.shape[node.op.axis] == 1 or scalar_value(x) is not None else None
+
+
+def _recurrence_of_one(node: Node) -> Node | None:
+    _, b = node.inputs
+    return b if b.shape[node.op.axis] == 1 else None
+
+
 def _known_extent(node: Node) -> Node | None:
     return constant(node.op.dim, node.op.dtype) if isinstance(node.op.dim, int) else None
 
@@ -216,6 +252,21 @@ STRUCTURAL = (
     _structural("pad_by_nothing", "pad(x)", "x", ops.Pad, _pad_nothing),
     _structural("flip_of_flip", "flip(flip(x))", "x", ops.Flip, _flip),
     _structural("concat_of_one", "concat(x)", "x", ops.Concat, _concat_one),
+    _structural(
+        "slice_of_concat", "slice(concat(x, y))", "x", ops.Slice, _slice_of_concat
+    ),
+    _structural("sort_of_equals", "argsort(x)", "iota()", ops.ArgSort, _known_order),
+    _structural(
+        "extremum_of_one", "runningextremum(x)", "x", ops.RunningExtremum, _extremum_of_one
+    ),
+    _structural(
+        "recurrence_of_one", "linearrecurrence(a, b)", "b", ops.LinearRecurrence,
+        _recurrence_of_one,
+    ),
+    _structural(
+        "drop_gradient_rule", "customgradient(y, x)", "y", ops.CustomGradient,
+        lambda node: node.inputs[0],
+    ),
     _structural("known_extent", "extent(3)", "3", ops.Extent, _known_extent),
 )  # fmt: skip
 

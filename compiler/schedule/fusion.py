@@ -3,9 +3,10 @@
 Nodes are visited inputs first.  A node joins the group of one of its sources where (1) it reads
 that source element by element, (2) its axes cover the group's outer axes, so that it is computed
 once per iteration, and (3) no other input of it depends on the group through another kernel, so
-that the groups stay a directed acyclic graph.  Contractions and scatters open groups of their own
-and take elementwise consumers in as an epilogue; reductions share the loop over their outer axes,
-so softmax, normalisation and their gradients become one kernel each.
+that the groups stay a directed acyclic graph.  Contractions, sorts and running values open groups
+of their own and take elementwise consumers in as an epilogue; so do scatters, but they take nothing
+in.  Reductions share the loop over their outer axes, so softmax, normalisation and their gradients
+become one kernel each.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..ir.dims import product
 from ..ir.graph import Node, Program
 from ..ir.types import Dim
 from .access import Access, AxisMap, direct_reads, strip_aliases
-from .plan import KernelGroup
+from .plan import ANCHORS, KernelGroup
 from .text import name_node
 
 #: A reduction to nothing runs on one thread; above this many elements it reads stored values
@@ -144,7 +145,7 @@ def _join_elementwise(state: _Grouping, node: Node) -> bool:
         if not state.stays_acyclic(group, node):
             continue
         if group.anchor is not None:
-            if isinstance(group.anchor.op, ops.CONTRACTIONS):
+            if not isinstance(group.anchor.op, ops.ScatterAdd):
                 axes = _axes_in_group(state.access, group, node)
                 if axes is not None and len(set(axes) - {None}) == len(group.domain):
                     state.add(group, node, axes)
@@ -243,10 +244,10 @@ def _find_obstacle(state: _Grouping, group: KernelGroup, node: Node) -> str:
         if len(reduced) == len(group.domain):
             return "it reduces everything, in a fixed order on one thread, which would hold it back"
         return "its axes are not the axes of that kernel's loops"
-    if anchor is not None and not isinstance(anchor.op, ops.CONTRACTIONS):
+    if anchor is not None and isinstance(anchor.op, ops.ScatterAdd):
         return f"a {anchor.op.name} takes nothing in"
     if anchor is not None:
-        return "its axes are not those of the contraction's result"
+        return f"its axes are not those of the {anchor.op.name}'s result"
     return (
         "its axes do not cover that kernel's outer loops, so it would be computed again and again"
     )
@@ -269,7 +270,7 @@ def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGr
                 if not (fuse and _join_reduction(state, node)):
                     _explain_refusal(state, node, fuse)
                     _open_reduction(state, node)
-            case ops.Contract() | ops.FlatContract() | ops.ScatterAdd():
+            case _ if isinstance(node.op, ANCHORS):
                 state.open(node, *compact_axes(node)).anchor = node
             case _:
                 state.open(node, *compact_axes(node))

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..ir import ops
 from ..ir.graph import Node, Program
 from ..ir.types import Dim
+
+#: Operators whose loops are their own: each opens a group.
+ANCHORS = (
+    *(*ops.CONTRACTIONS, ops.ScatterAdd, ops.ArgSort),
+    *(ops.LinearRecurrence, ops.RunningExtremum),
+)
 
 
 @dataclass
@@ -16,7 +23,7 @@ class KernelGroup:
     stand for group axes: ``axes[node][i]`` is the group axis of the node's axis ``i``, or None
     where that axis has size 1. ``inner`` are the axes that the group's reductions sum away; every
     member spans at least all the others, so a kernel is a loop over the outer axes around loops
-    over the inner ones. ``anchor`` is the Contract or ScatterAdd whose loops the group shares, if
+    over the inner ones. ``anchor`` is the node of `ANCHORS` whose loops the group shares, if
     any. A group that ``copies`` moves its member's stored value to another buffer.
     """
 

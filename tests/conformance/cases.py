@@ -100,9 +100,13 @@ def all_cases() -> list[Case]:
     import cases_elementwise
     import cases_leaves
     import cases_networks
+    import cases_running
     import cases_structure
 
-    tables = (cases_elementwise, cases_leaves, cases_structure, cases_contract, cases_networks)
+    tables = (
+        *(cases_elementwise, cases_leaves, cases_structure, cases_running, cases_contract),
+        cases_networks,
+    )
     cases = [case for table in tables for case in table.CASES]
     assert len({case.name for case in cases}) == len(cases)
     return cases

@@ -59,7 +59,9 @@ def test_gradients(case, backend):
     [
         c
         for c in CASES
-        if c.name.startswith(("conv", "einsum", "perceptron", "attention", "momentum"))
+        if c.name.startswith(
+            ("conv", "einsum", "perceptron", "attention", "momentum", "argsort-(", "linear")
+        )
         and "float64" not in c.name
     ],
     ids=repr,

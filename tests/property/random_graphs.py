@@ -332,6 +332,24 @@ def scatter(g: Growing) -> None:
         g.add(make(ops.ScatterAdd(axis, 3), x, indices), g.bounds[x] * LARGEST)
 
 
+def running(g: Growing) -> None:
+    x = g.pick(lambda n: n.dtype != "bool" and n.type.rank > 0)
+    if x is None:
+        return
+    axis, backwards = g.draw(st.integers(0, x.type.rank - 1)), g.choose(False, True)
+    kind = g.choose("max", "min", "sum", "order")
+    if kind == "order":
+        if x in g.exact:  # elsewhere two backends may see another order
+            g.add(make(ops.ArgSort(axis, backwards), x), LARGEST * _MOST_ELEMENTS, True)
+    elif kind == "sum":
+        if x.type.is_float and g.bounds[x] <= _LARGE:
+            ones = make(ops.Broadcast(x.shape), constant(1, x.dtype))
+            bound = g.bounds[x] * elements((x.shape[axis],))
+            g.add(make(ops.LinearRecurrence(axis, backwards), ones, x), bound)
+    else:
+        g.add(make(ops.RunningExtremum(kind, axis, backwards), x), g.bounds[x], x in g.exact)
+
+
 def matmul(g: Growing) -> None:
     x = g.pick_float(most=_LARGE, rank=2)
     if x is None:
@@ -396,6 +414,7 @@ def leaf(g: Growing) -> None:
 STEPS = (
     *(unary, unary, growing_unary, guarded_unary, binary, binary, formula, select, compare, logic),
     *(integer, cast, reduce, reduce, mean, softmax, view, view, concat, gather, scatter),
+    running,
     *(matmul, matmul, window, leaf, leaf),
 )
 

@@ -76,7 +76,8 @@ def run(
     used = {node.op.label for node in program.inputs()}
     inputs = {k: v for k, v in example.inputs(batch).items() if k in used}
     outputs, updates = run_program(program, inputs, example.states, promote)
-    return {**outputs, **{n.op.label + " after": v for n, v in updates.items()}}
+    after = {**example.states, **updates}  # an update to a state's own value may be dropped
+    return {**outputs, **{n.op.label + " after": v for n, v in after.items()}}
 
 
 @quick(100)

@@ -144,6 +144,24 @@ NODES = {
         lambda x: nonlinear(make(ops.ScatterAdd(0, 5), x, constant([1, 3, 1], "int64"))),
         (3, 2),
     ),
+    "recurrence": (
+        lambda a, b: nonlinear(make(ops.LinearRecurrence(1, False), a, b)),
+        (2, 5, 2),
+        (2, 5, 2),
+    ),
+    "recurrence backwards": (
+        lambda a, b: nonlinear(make(ops.LinearRecurrence(0, True), a, b)),
+        (4,),
+        (4,),
+    ),
+    "running maximum": (
+        lambda x: nonlinear(make(ops.RunningExtremum("max", 1, False), x)),
+        (3, 6),
+    ),
+    "running minimum backwards": (
+        lambda x: nonlinear(make(ops.RunningExtremum("min", 0, True), x)),
+        (6, 2),
+    ),
     "cast": (lambda x: make(ops.Cast("float64"), apply("sin", x)), (3,)),
 }
 
@@ -164,6 +182,37 @@ def test_product_is_right_where_factors_are_zero():
     (slope,) = gradient([make(ops.Reduce("prod", (0,)), x)], [x])
     assert evaluate([slope], {"x": np.array([2.0, 0, 3, 5])})[0].tolist() == [0, 30, 0, 0]
     assert evaluate([slope], {"x": np.array([2.0, 0, 0, 5])})[0].tolist() == [0, 0, 0, 0]
+
+
+def test_a_recurrence_is_right_where_factors_are_zero():
+    a, b = leaf("a", (4,)), leaf("b", (4,))
+    total = reduce_sum(make(ops.LinearRecurrence(0, False), a, b), (0,))
+    arrays = {"a": np.array([7.0, 0, 2, 0]), "b": np.array([1.0, 2, 3, 4])}
+    slopes = evaluate(gradient([total], [a, b]), arrays)
+    assert [s.tolist() for s in slopes] == [[0, 3, 2, 7], [1, 3, 1, 1]]
+
+
+def test_of_equal_leaders_the_last_one_gets_the_cotangent():
+    x = leaf("x", (5,))
+    total = reduce_sum(make(ops.RunningExtremum("max", 0, False), x), (0,))
+    (slope,) = evaluate(gradient([total], [x]), {"x": np.array([2.0, 1, 2, 2, 1])})
+    assert slope.tolist() == [2, 0, 1, 2, 0]
+
+
+def test_a_rule_replaces_the_derivative_in_every_order():
+    def double(cotangent, node):
+        return [apply("mul", apply("mul", cotangent, constant(2, "float64")), node.inputs[1])]
+
+    x = leaf("x", (3,))
+    rule = ops.GradientRule("double", double)
+    y = make(ops.CustomGradient(rule), apply("sin", x), x)
+    (slope,) = gradient([reduce_sum(y, (0,))], [x])
+    (second,) = gradient([reduce_sum(slope, (0,))], [x])
+    given = {"x": np.array([1.0, 2, 3])}
+    value, first, again = evaluate([y, slope, second], given)
+    np.testing.assert_array_equal(value, np.sin(given["x"]))
+    assert first.tolist() == [2, 4, 6]
+    assert again.tolist() == [2, 2, 2]
 
 
 def test_symbolic_batch():

@@ -90,6 +90,9 @@ def every_primitive() -> Program:
         "scatter": make(
             ops.ScatterAdd(0, N), make(ops.Broadcast((3, 2)), constant(1, "float32")), i
         ),
+        "order": make(ops.ArgSort(1, True), x),
+        "recurrence": make(ops.LinearRecurrence(0, False), x, x),
+        "leader": make(ops.RunningExtremum("min", 1, True), x),
         "cast": make(ops.Cast("bool"), x),
         "extent": make(ops.Extent(N * 3 - 1, "float64")),
         "training": make(ops.Training()),
@@ -165,6 +168,16 @@ def test_another_process_reads_the_text():
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
     assert int(result.stdout) == len(every_primitive().nodes())
+
+
+def test_a_gradient_rule_comes_back_while_it_lives():
+    x = tensor("x", (3,))
+    rule = ops.GradientRule('my "rule"', lambda cotangent, node: [None])
+    program = Program((("y", make(ops.CustomGradient(rule), apply("neg", x), x)),))
+    assert_round_trip(program)
+    text = format_program(program).replace(f'"my \\"rule\\"" {rule.key}', '"other" 123456789')
+    with pytest.raises(GraphError, match="no gradient rule of this process is 'other' 123456789"):
+        parse_program(text)
 
 
 def test_a_deep_formula_comes_back():

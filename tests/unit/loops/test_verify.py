@@ -15,6 +15,7 @@ from chainrule.compiler.ir.ops import Value
 from chainrule.compiler.loops.ir import (
     Apply,
     BufferUse,
+    Carry,
     Check,
     CheckSite,
     Contraction,
@@ -30,6 +31,7 @@ from chainrule.compiler.loops.ir import (
     LoopProgram,
     Operand,
     Philox,
+    Sort,
     Step,
     Stmt,
     Storage,
@@ -105,7 +107,39 @@ def test_a_sound_program_passes():
         dataclasses.replace(USES[2], written=False), *USES[3:]))))  # fmt: skip
 
 
+def test_a_sound_recurrence_and_a_sound_sort_pass():
+    before = Var("float32", "%c")
+    step = (Let("%v", Apply("float32", "add", (before, X))), Store("y", A, Var("float32", "%v")))
+    carry = Carry("%c", ONE, Var("float32", "%v"))
+    verify_loops(programs(kernel(Loop("%a", N, "serial", step, carries=(carry,)))))
+    verify_loops(sorting())
+
+
+def sorting(keys: str = "t", order: str = "o", offset=A * 8, **changes) -> LoopProgram:
+    """A program that sorts every row of 8."""
+    sort = dataclasses.replace(Sort(keys, order, "p", offset, 8, "float32", False), **changes)
+    rows = tuple(Storage(name, "int64", N * 8, "arena") for name in "op")
+    used = (*USES, *(BufferUse(row.name, "int64", True) for row in rows))
+    loop = Loop("%a", N, "serial", (sort,), shared=True)
+    return programs(kernel(loop, uses=used), storage=(*STORAGE, *rows))
+
+
 BROKEN_STATEMENTS = {
+    "a sort needs three buffers": lambda: sorting(order="p"),
+    "o holds int64, not float32": lambda: sorting(keys="o", order="t"),
+    "t holds float32, not float64": lambda: sorting(dtype="float64"),
+    "buffer z is not listed\nat sort": lambda: sorting(order="z"),
+    "%b is not bound in %a": lambda: sorting(offset=B * 8 + A),
+    "every %a, on any thread, stores to this element\nat sort": lambda: sorting(offset=0),
+    "a sort stands inside the vector loop over %a": lambda: holding(
+        Sort("x", "i", "t", 0, 8, "float32", False)
+    ),
+    "iterations that run at once hand nothing on": lambda: programs(
+        kernel(Loop("%a", N, "vector", (), carries=(Carry("%c", ONE, ONE),)))
+    ),
+    "1:int64 is int64, not float32": lambda: holding(
+        Loop("%b", 8, "serial", (), carries=(Carry("%c", ONE, Literal("int64", 1)),))
+    ),
     "%v is used before it is bound": lambda: holding(Store("y", A, Var("float32", "%v"))),
     "%v is float32, not float64": lambda: holding(
         Let("%v", X), Let("%u", Convert("float32", Var("float64", "%v")))
