@@ -350,6 +350,15 @@ def running(g: Growing) -> None:
         g.add(make(ops.RunningExtremum(kind, axis, backwards), x), g.bounds[x], x in g.exact)
 
 
+PASSED_ON = ops.GradientRule("passed on", lambda cotangent, node: [cotangent])
+
+
+def marked(g: Growing) -> None:
+    x = g.pick(lambda n: n.type.is_float)
+    if x is not None:
+        g.add(make(ops.CustomGradient(PASSED_ON), x, x), g.bounds[x], x in g.exact)
+
+
 def matmul(g: Growing) -> None:
     x = g.pick_float(most=_LARGE, rank=2)
     if x is None:
@@ -414,7 +423,7 @@ def leaf(g: Growing) -> None:
 STEPS = (
     *(unary, unary, growing_unary, guarded_unary, binary, binary, formula, select, compare, logic),
     *(integer, cast, reduce, reduce, mean, softmax, view, view, concat, gather, scatter),
-    running,
+    *(running, marked),
     *(matmul, matmul, window, leaf, leaf),
 )
 

@@ -76,7 +76,9 @@ def run(
     used = {node.op.label for node in program.inputs()}
     inputs = {k: v for k, v in example.inputs(batch).items() if k in used}
     outputs, updates = run_program(program, inputs, example.states, promote)
-    after = {**example.states, **updates}  # an update to a state's own value may be dropped
+    # an update to a state's own value may be dropped
+    kept = {state: example.states[state] for state, _ in example.program.updates}
+    after = {**kept, **updates}
     return {**outputs, **{n.op.label + " after": v for n, v in after.items()}}
 
 
