@@ -299,10 +299,6 @@ def _running_extremum(node: Node, cotangent: Node, wanted: Sequence[bool]) -> Co
     return [construct.where(leads, total, constant(0, x.dtype))]
 
 
-def _custom_gradient(node: Node, cotangent: Node, wanted: Sequence[bool]) -> Cotangents:
-    return [None, *node.op.rule.function(cotangent, node)]
-
-
 def _nothing(node: Node, cotangent: Node, wanted: Sequence[bool]) -> Cotangents:
     return [None] * len(node.inputs)
 
@@ -333,5 +329,4 @@ _RULES: dict[type, Rule] = {
     ops.ArgSort: _nothing,
     ops.LinearRecurrence: _linear_recurrence,
     ops.RunningExtremum: _running_extremum,
-    ops.CustomGradient: _custom_gradient,
 }

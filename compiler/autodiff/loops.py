@@ -1,4 +1,4 @@
-"""The adjoints of loops and branches.
+"""The adjoints of loops and branches, and of values with a rule of their own.
 
 The adjoint of a scan is a scan in the other direction whose carries are the cotangents of the
 carries.  What it needs of the forward pass it reads from stacked results: the carry before each
@@ -43,6 +43,8 @@ def loop_adjoint(
             return _ScanAdjoint(node, cotangents, wanted, gradient).cotangents()
         case ops.Cond():
             return _cond(node, cotangents, wanted, gradient)
+        case ops.CustomGradient():
+            return _custom_gradient(node, cotangents)
         case _:
             message = (
                 "gradient of while_loop: how many steps it takes is not known, so there is no room "
@@ -72,6 +74,20 @@ def _cond(
         for k in range(sum(wanted[1:]))
     )
     return [None, *(next(parts) if flag else None for flag in wanted[1:])]
+
+
+def _custom_gradient(node: Node, cotangents: Mapping[int, Node]) -> Cotangents:
+    """Return what the rule makes of the cotangents; an output that nothing uses has zero."""
+    op = node.op
+    assert isinstance(op, ops.CustomGradient)
+    end = op.count + len(op.rule.results)
+    given = [
+        cotangents.get(k, construct.full(0, value.type))
+        for k, value in enumerate(node.inputs[: op.count])
+    ]
+    values = dict(zip(op.rule.formals, (*given, *node.inputs[end:]), strict=True))
+    parts = substitute(op.rule.results, values)
+    return [*[None] * op.count, *parts, *[None] * (len(node.inputs) - end)]
 
 
 def _is_costly(node: Node) -> bool:

@@ -391,6 +391,16 @@ def _require_predicate(kind: TensorType) -> None:
         raise _Misfit(f"the condition is {kind}; it must be one bool", GraphTypeError)
 
 
+def _custom_gradient(op: ops.CustomGradient, inputs: Types) -> TensorType:
+    end = op.count + len(op.rule.results)
+    values, arguments, rest = inputs[: op.count], inputs[op.count : end], inputs[end:]
+    _check_arguments(op.rule, (*values, *rest), "the rule")
+    results = _result_types(op.rule)
+    if results != arguments:
+        raise _Misfit("the rule gives cotangents of other types than its arguments'")
+    return _output(op, values)
+
+
 _RULES: dict[type, Callable[..., TensorType]] = {
     ops.Input: lambda op, _: op.type,
     ops.State: lambda op, _: op.type,
@@ -420,5 +430,5 @@ _RULES: dict[type, Callable[..., TensorType]] = {
     ops.ArgSort: _arg_sort,
     ops.LinearRecurrence: _linear_recurrence,
     ops.RunningExtremum: _running_extremum,
-    ops.CustomGradient: lambda op, inputs: inputs[0],
+    ops.CustomGradient: _custom_gradient,
 }

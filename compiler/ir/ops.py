@@ -6,10 +6,10 @@
     Contract = Contract(sizes, maps of two operands, output map, output shape)
     Reduce   = Reduce(kind, axes)                                     sum prod max min argmax argmin
     View     = Reshape | Transpose | Broadcast | Slice | Pad | Flip | Concat | Window
-    Loop     = Scan(body, length) | Cond(then, other) | While(condition, body)
+    Nested   = Scan(body, length) | Cond(then, other) | While(condition, body)
+             | CustomGradient(rule)
     Index    = Gather(axis) | ScatterAdd(axis, size) | ArgSort(axis, descending)
     Running  = LinearRecurrence(axis, reverse) | RunningExtremum(kind, axis, reverse)
-    Marker   = CustomGradient(rule)
 
 A loop computes several values; each of its nodes gives one of them (``output``), and nodes that
 differ in that alone are one computation.  A `Body` is a graph over formals of its own.
@@ -22,8 +22,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import weakref
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -455,34 +453,24 @@ class RunningExtremum(Op):
     reverse: bool
 
 
-class GradientRule:
-    """What `CustomGradient` puts in place of a derivative; compares by identity.
+@dataclass(frozen=True)
+class CustomGradient(Nested):
+    """The first ``count`` inputs as they are, with ``rule`` for the gradient of what follows.
 
-    ``function`` takes the cotangent of a node and the node, and returns a cotangent for each of the
-    node's inputs but the first, None where nothing flows.
+    Inputs: ``count`` values, then arguments, one for each result of ``rule``, then what else the
+    rule uses.  ``rule`` maps the values' cotangents and the latter to the arguments' cotangents.
     """
 
-    def __init__(self, name: str, function: Callable[[Any, Any], list[Any]]) -> None:
-        self.name = name
-        self.function = function
-        self.key = next(_rule_keys)
-        _rules[self.key] = self
+    rule: Body
+    count: int
+    output: int
 
+    @property
+    def bodies(self) -> tuple[Body, ...]:
+        return (self.rule,)
 
-_rule_keys = itertools.count()
-_rules: weakref.WeakValueDictionary[int, GradientRule] = weakref.WeakValueDictionary()
-
-
-def gradient_rule(key: int) -> GradientRule | None:
-    """Return the living rule of that key."""
-    return _rules.get(key)
-
-
-@dataclass(frozen=True)
-class CustomGradient(Op):
-    """The first input, whose cotangent ``rule`` sends to the other inputs in its own way."""
-
-    rule: GradientRule
+    def with_bodies(self, bodies: tuple[Body, ...]) -> CustomGradient:
+        return replace(self, rule=bodies[0])
 
 
 def dims_of(op: Op) -> tuple[Dim, ...]:

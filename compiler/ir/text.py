@@ -76,7 +76,7 @@ _FIELDS: dict[type[ops.Op], tuple[tuple[str, str], ...]] = {
     ops.ArgSort: (("axis", "integer"), ("descending", "flag")),
     ops.LinearRecurrence: (("axis", "integer"), ("reverse", "flag")),
     ops.RunningExtremum: (("kind", "name"), ("axis", "integer"), ("reverse", "flag")),
-    ops.CustomGradient: (("rule", "rule"),),
+    ops.CustomGradient: (("rule", "body"), ("count", "integer"), ("output", "integer")),
 }
 _PRIMITIVES = {kind.__name__.lower(): kind for kind in _FIELDS}
 
@@ -340,14 +340,6 @@ class _Reader:
     def integer(self) -> int:
         return -self.integer() if self.accept("-") else int(self.take("integer"))
 
-    def rule(self) -> ops.GradientRule:
-        """Read the name and key of a rule for gradients that this process holds."""
-        name, key = self.text(), self.integer()
-        found = ops.gradient_rule(key)
-        if found is None or found.name != name:
-            raise GraphError(f"no gradient rule of this process is {name!r} {key}")
-        return found
-
     def number(self) -> float | int:
         if self.accept("-"):
             return -self.number()
@@ -497,7 +489,6 @@ _CODECS: dict[str, tuple[Callable[[Any], str], Callable[[_Reader], Any]]] = {
     "text": (json.dumps, _Reader.text),
     "name": (_format_word, _Reader.word),
     "integer": (str, _Reader.integer),
-    "rule": (lambda rule: f"{json.dumps(rule.name)} {rule.key}", _Reader.rule),
     "dim": (_format_dim, _Reader.dim),
     "shape": (_format_shape, _Reader.shape),
     "map": (_format_map, _Reader.map),

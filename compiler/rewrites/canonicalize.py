@@ -265,7 +265,7 @@ STRUCTURAL = (
     ),
     _structural(
         "drop_gradient_rule", "customgradient(y, x)", "y", ops.CustomGradient,
-        lambda node: node.inputs[0],
+        lambda node: node.inputs[node.op.output],
     ),
     _structural("known_extent", "extent(3)", "3", ops.Extent, _known_extent),
 )  # fmt: skip

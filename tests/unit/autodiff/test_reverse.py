@@ -8,6 +8,7 @@ import pytest
 from chainrule.compiler.autodiff.reverse import gradient, hessian_vector_product
 from chainrule.compiler.errors import GraphError, GraphTypeError
 from chainrule.compiler.ir import ops
+from chainrule.compiler.ir.bodies import make_branch
 from chainrule.compiler.ir.construct import reduce_sum, reshape
 from chainrule.compiler.ir.dims import SymbolicDim
 from chainrule.compiler.ir.graph import Program, apply, constant, make, topological
@@ -200,12 +201,10 @@ def test_of_equal_leaders_the_last_one_gets_the_cotangent():
 
 
 def test_a_rule_replaces_the_derivative_in_every_order():
-    def double(cotangent, node):
-        return [apply("mul", apply("mul", cotangent, constant(2, "float64")), node.inputs[1])]
-
-    x = leaf("x", (3,))
-    rule = ops.GradientRule("double", double)
-    y = make(ops.CustomGradient(rule), apply("sin", x), x)
+    x, cotangent = leaf("x", (3,)), leaf("cotangent", (3,))
+    doubled = apply("mul", apply("mul", cotangent, constant(2, "float64")), x)
+    rule = make_branch([cotangent, x], [doubled])
+    y = make(ops.CustomGradient(rule, 1, 0), apply("sin", x), x, x)
     (slope,) = gradient([reduce_sum(y, (0,))], [x])
     (second,) = gradient([reduce_sum(slope, (0,))], [x])
     given = {"x": np.array([1.0, 2, 3])}

@@ -11,6 +11,7 @@ import pytest
 
 from chainrule.compiler.errors import GraphError, SourceLine
 from chainrule.compiler.ir import ops
+from chainrule.compiler.ir.bodies import make_branch
 from chainrule.compiler.ir.dims import SymbolicDim
 from chainrule.compiler.ir.graph import Node, Program, Requirement, apply, constant, make
 from chainrule.compiler.ir.ops import Affine
@@ -70,6 +71,7 @@ def every_primitive() -> Program:
             call("mul", number(1e22), number(-7)),
         ),
     )
+    rule = make_branch([x, i], [apply("neg", x)])
     outputs = {
         "product": product,
         "strange": strange,
@@ -93,6 +95,7 @@ def every_primitive() -> Program:
         "order": make(ops.ArgSort(1, True), x),
         "recurrence": make(ops.LinearRecurrence(0, False), x, x),
         "leader": make(ops.RunningExtremum("min", 1, True), x),
+        "ruled": make(ops.CustomGradient(rule, 1, 0), x, x, i),
         "cast": make(ops.Cast("bool"), x),
         "extent": make(ops.Extent(N * 3 - 1, "float64")),
         "training": make(ops.Training()),
@@ -168,16 +171,6 @@ def test_another_process_reads_the_text():
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
     assert int(result.stdout) == len(every_primitive().nodes())
-
-
-def test_a_gradient_rule_comes_back_while_it_lives():
-    x = tensor("x", (3,))
-    rule = ops.GradientRule('my "rule"', lambda cotangent, node: [None])
-    program = Program((("y", make(ops.CustomGradient(rule), apply("neg", x), x)),))
-    assert_round_trip(program)
-    text = format_program(program).replace(f'"my \\"rule\\"" {rule.key}', '"other" 123456789')
-    with pytest.raises(GraphError, match="no gradient rule of this process is 'other' 123456789"):
-        parse_program(text)
 
 
 def test_a_deep_formula_comes_back():
