@@ -24,6 +24,7 @@ from .compiler.errors import (
 )
 from .frontend import (
     activations,
+    augment,
     callbacks,
     data,
     detection,
@@ -86,6 +87,7 @@ __all__ = [
     "VerificationReport",
     "activations",
     "as_tensor",
+    "augment",
     "callbacks",
     "compile",
     "compile_train",

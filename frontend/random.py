@@ -125,6 +125,7 @@ def normal(
     std: object = 1.0,
     dtype: object = "float32",
     generator: Generator | None = None,
+    training_only: bool = False,
 ) -> Tensor:
     """Return draws from N(mean, std²) of ``shape``, which may be symbolic.
 
@@ -132,7 +133,7 @@ def normal(
     counter (Box & Muller, "A note on the generation of random normal deviates", 1958).
     """
     name = _float(dtype, "normal")
-    first, second = (generator or _default).bits(shape, 2)
+    first, second = (generator or _default).bits(shape, 2, training_only)
     radius = ((first >> 8).astype(name) + 1.0) * 2.0**-24
     angle = (second >> 8).astype(name) * (2.0 * math.pi * 2.0**-24)
     draws = apply("sqrt", apply("log", radius) * -2.0) * apply("cos", angle)
@@ -177,3 +178,69 @@ def randint(
         fail(f"randint: the range [{low}, {high}) must hold 1 to 2**32 - 1 integers")
     (bits,) = (generator or _default).bits(shape)
     return ((bits % (high - low)).astype("int64") + low).astype(name)
+
+
+#: Attempts of the rejection below: each succeeds in over 95 % of the cases, so all fail once in
+#: 10**10 draws, which then give the mode.
+_ATTEMPTS = 8
+
+
+def gamma(
+    shape: object,
+    a: float,
+    scale: float = 1.0,
+    dtype: object = "float32",
+    generator: Generator | None = None,
+    training_only: bool = False,
+) -> Tensor:
+    """Return draws of the gamma distribution with ``a`` > 0, density ~ x**(a-1) exp(-x/scale).
+
+    Marsaglia & Tsang, "A simple method for generating gamma variables", 2000, with a fixed number
+    of attempts.
+    """
+    draws = apply("exp", _log_gamma(shape, a, dtype, generator, training_only))
+    return draws if scale == 1 else draws * scale
+
+
+def beta(
+    shape: object,
+    a: float,
+    b: float,
+    dtype: object = "float32",
+    generator: Generator | None = None,
+    training_only: bool = False,
+) -> Tensor:
+    """Return draws of the beta distribution, density ~ x**(a-1) (1-x)**(b-1), from two of gamma."""
+    first = _log_gamma(shape, a, dtype, generator, training_only)
+    second = _log_gamma(shape, b, dtype, generator, training_only)
+    # X/(X + Y) of logarithms: for a small a both would underflow to 0/0.
+    return apply("sigmoid", first - second)
+
+
+def _log_gamma(
+    shape: object, a: float, dtype: object, generator: Generator | None, training_only: bool
+) -> Tensor:
+    """Return logarithms of gamma draws."""
+    if not (isinstance(a, (int, float)) and a > 0):
+        fail(f"gamma, beta: the parameters must be positive numbers, not {a!r}")
+    how = {"dtype": dtype, "generator": generator, "training_only": training_only}
+    boost = None
+    if a < 1:  # Gamma(a) = Gamma(a + 1) * U**(1/a)
+        boost = apply("log", 1.0 - uniform(shape, **how)) * (1.0 / a)
+        a += 1.0
+    d = a - 1.0 / 3.0
+    c = 1.0 / math.sqrt(9.0 * d)
+    logarithm: Tensor | None = None
+    for _ in range(_ATTEMPTS):
+        x = normal(shape, **how)
+        edge = 1.0 + c * x
+        inside = edge > 0
+        log_v = apply("log", apply("where", inside, edge, 1.0)) * 3.0
+        bound = 0.5 * x.square() + d - d * apply("exp", log_v) + d * log_v
+        taken = inside & (apply("log", 1.0 - uniform(shape, **how)) < bound)
+        # The last of several successes counts; each attempt is as good as any other.
+        earlier = 0.0 if logarithm is None else logarithm
+        logarithm = apply("where", taken, log_v, earlier)
+    assert logarithm is not None
+    result = logarithm + math.log(d)
+    return result if boost is None else result + boost
