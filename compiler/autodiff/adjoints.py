@@ -12,7 +12,6 @@ from ..errors import GraphError, locate
 from ..ir import construct, dims, ops
 from ..ir.construct import broadcast_to, keep_axes, reduce_sum, reshape, shift, unbroadcast
 from ..ir.graph import Node, apply, constant, make, scalar_value
-from ..ir.infer import broadcast_shapes
 from ..ir.scalars import Formula, Term, param
 from ..ir.terms import inline_term, parameters
 from ..ir.types import Shape, TensorType
@@ -100,9 +99,7 @@ def _is_mask(node: Node) -> bool:
 
 
 def _choose(condition: Node, a: Node, b: Node, shape: Shape) -> Node:
-    """Return the choice, of ``shape`` at least: the cotangent's may be one yet to broadcast."""
-    choice = construct.where(condition, a, b)
-    return broadcast_to(choice, broadcast_shapes(choice.shape, shape))
+    return broadcast_to(construct.where(condition, a, b), shape)
 
 
 def _cast(node: Node, cotangent: Node, wanted: Sequence[bool]) -> Cotangents:
