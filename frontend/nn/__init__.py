@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..dropout import is_training
-from . import init, regularization
+from . import functional, init, regularization
 from . import reparametrization as utils
 from .activation import (
     CELU,
@@ -310,6 +310,7 @@ __all__ = [
     "ZeroPad2d",
     "ZeroPad3d",
     "dropout",
+    "functional",
     "init",
     "is_training",
     "pack_padded_sequence",
