@@ -116,6 +116,49 @@ def test_unfold_and_fold(shape, arguments, agrees) -> None:
     )
 
 
+@pytest.mark.parametrize("number", [1, 6, 7, 9, 13, 18])
+def test_machine_code_of_convolutions(number, agrees) -> None:
+    rank, shape, weight, bias, arguments = CONVOLUTIONS[number]
+    ours, theirs = getattr(C, f"conv{rank}d"), getattr(torch.nn.functional, f"conv{rank}d")
+    agrees(
+        lambda *operands: ours(*operands, **arguments),
+        lambda *operands: theirs(*operands, **arguments),
+        *as_operands(shape, weight, bias, weight[0]),
+        symbolic=len(shape) == rank + 2,
+        native=True,
+        dtypes=["float32"],
+    )
+
+
+@pytest.mark.parametrize("number", [1, 3, 7])
+def test_machine_code_of_transposed_convolutions(number, agrees) -> None:
+    rank, shape, weight, bias, arguments = TRANSPOSED[number]
+    name = f"conv_transpose{rank}d"
+    ours, theirs = getattr(C, name), getattr(torch.nn.functional, name)
+    agrees(
+        lambda *operands: ours(*operands, **arguments),
+        lambda *operands: theirs(*operands, **arguments),
+        *as_operands(shape, weight, bias, weight[1] * arguments.get("groups", 1)),
+        symbolic=True,
+        native=True,
+        dtypes=["float32"],
+    )
+
+
+def test_machine_code_of_unfold_and_fold(agrees) -> None:
+    arguments = {"kernel_size": (2, 3), "padding": (1, 2), "stride": (2, 1)}
+    agrees(
+        lambda x: C.fold(C.unfold(x, **arguments) ** 2, (6, 7), **arguments),
+        lambda x: torch.nn.functional.fold(
+            torch.nn.functional.unfold(x, **arguments) ** 2, (6, 7), **arguments
+        ),
+        draw(2, 3, 6, 7),
+        symbolic=True,
+        native=True,
+        dtypes=["float32"],
+    )
+
+
 def test_symbolic_sizes(evaluate) -> None:
     x = tensor_input("x", ("n", 3, "h", "w"), "float64")
     array, weight = draw(2, 3, 7, 8), draw(4, 3, 3, 2)

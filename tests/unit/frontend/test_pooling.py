@@ -197,6 +197,47 @@ def test_fractional_pools(rank, shape, arguments, agrees) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("number", [3, 6, 7, 9, 16, 20])
+def test_machine_code_of_maxima(number, agrees) -> None:
+    rank, shape, arguments = MAXIMA[number]
+    ours, theirs = (getattr(m, f"max_pool{rank}d") for m in (pooling, TF))
+    agrees(
+        lambda x: ours(x, **arguments, return_indices=True),
+        lambda x: theirs(x, **arguments, return_indices=True),
+        tied(*shape),
+        symbolic=len(shape) == rank + 2,
+        native=True,
+        dtypes=["float32"],
+    )
+
+
+@pytest.mark.parametrize("number", [3, 6, 8, 12])
+def test_machine_code_of_averages(number, agrees) -> None:
+    rank, shape, arguments = AVERAGES[number]
+    ours, theirs = (getattr(m, f"avg_pool{rank}d") for m in (pooling, TF))
+    agrees(
+        lambda x: ours(x, **arguments),
+        lambda x: theirs(x, **arguments),
+        draw(*shape),
+        symbolic=len(shape) == rank + 2,
+        native=True,
+        dtypes=["float32"],
+    )
+
+
+@pytest.mark.parametrize("kind", ["avg", "max"])
+def test_machine_code_of_adaptive_pools(kind, agrees) -> None:
+    name = f"adaptive_{kind}_pool2d"
+    agrees(
+        lambda x: getattr(adaptive_pooling, name)(x, (4, 3)),
+        lambda x: getattr(TF, name)(x, (4, 3)),
+        tied(2, 3, 8, 10),
+        symbolic=True,
+        native=True,
+        dtypes=["float32"],
+    )
+
+
 UNPOOLED = [
     (1, (2, 3, 8), {"kernel_size": 2}, None),
     (1, (3, 9), {"kernel_size": 3, "stride": 2}, (10,)),

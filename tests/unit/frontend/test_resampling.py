@@ -67,6 +67,19 @@ def test_cubic_and_antialiased_interpolation(case, agrees) -> None:
             compare(agrees, shape, **arguments, mode=mode, align_corners=aligned, antialias=True)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+def test_machine_code_of_interpolation(mode, agrees) -> None:
+    for factor in (2, 0.7):
+        agrees(
+            lambda x, f=factor: resampling.interpolate(x, None, f, mode),
+            lambda x, f=factor: TF.interpolate(x, None, f, mode),
+            draw(2, 3, 5, 6),
+            symbolic=True,
+            native=True,
+            dtypes=["float32"],
+        )
+
+
 def test_nearest_places_round_as_in_torch(evaluate) -> None:
     """The place of a result is computed in float32, where some products fall below an integer."""
     for size, wanted in ((7, 49), (10, 1000), (3, 1001), (640, 77)):
@@ -136,6 +149,19 @@ def test_grid_samples(mode, padding, aligned, agrees) -> None:
             dtypes=["float64"],
             scale=10.0,
         )
+
+
+@pytest.mark.parametrize("padding", ["zeros", "reflection"])
+def test_machine_code_of_grid_samples(padding, agrees) -> None:
+    agrees(
+        lambda x, g: grid_sampling.grid_sample(x, g, "bilinear", padding),
+        lambda x, g: TF.grid_sample(x, g, "bilinear", padding, False),
+        draw(2, 3, 5, 4),
+        rng.uniform(-1.5, 1.5, size=(2, 3, 6, 2)),
+        native=True,
+        dtypes=["float32"],
+        scale=10.0,
+    )
 
 
 def test_grid_samples_of_a_symbolic_batch(evaluate) -> None:
