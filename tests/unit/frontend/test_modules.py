@@ -353,4 +353,4 @@ def test_eye_and_gain() -> None:
 
 def test_public_names_are_not_hidden_by_the_files_they_come_from():
     hidden = [name for name in nn.__all__ if isinstance(getattr(nn, name), types.ModuleType)]
-    assert hidden == ["init", "regularization", "utils"]
+    assert hidden == ["functional", "init", "regularization", "utils"]
