@@ -82,13 +82,13 @@ def train(epochs=12, steps=500, verbose=1, seed=0, backend="native"):
     detective = cr.compile_train(
         net.detective_loss,
         optim.Adam(5e-4, betas=(0.0, 0.9)),
-        params=net.discriminator.parameters(),
+        params=net.discriminator,
         backend=backend,
     )
     forger = cr.compile_train(
         net.forger_loss,
         optim.Adam(5e-4, betas=(0.0, 0.9)),
-        params=net.generator.parameters(),
+        params=net.generator,
         backend=backend,
     )
     generate = cr.compile(net.generated, backend=backend)
