@@ -3,10 +3,10 @@
     32×32 → C1 6@28×28 → S2 6@14×14 → C3 16@10×10 → S4 16@5×5 → C5 120 → F6 84 → 10
 
 A convolution looks for one pattern at every place with one set of weights, and subsampling makes
-its answer less dependent on where exactly that was..  As in the paper the units are tanh,
+its answer less dependent on where exactly that was.  As in the paper the units are tanh,
 subsampling averages, and each image is distorted a little, anew whenever it is shown; those
 images are drawn inside the compiled step (LeCun, Bottou, Bengio & Haffner, "Gradient-based
-learning applied to document recognition", Proc. IEEE 86, 1998)..  Here C3 sees all of S2, and the
+learning applied to document recognition", Proc. IEEE 86, 1998).  Here C3 sees all of S2, and the
 output is a softmax.
 
 Learns: scikit-learn's digits of 8×8 pixels, enlarged to 28×28 within the 32×32 of the paper.
