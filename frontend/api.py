@@ -16,7 +16,7 @@ from . import random
 from .averaging import WeightAverage
 from .build import build_executable
 from .explanation import explain_executable, profile_executable
-from .metrics import Metric
+from .metric import Metric
 from .optimizer import Optimizer
 from .state import Variable, variable_of
 from .step_program import Parameters, build_forward_program

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -184,10 +185,15 @@ class Checkpoint(Callback):
     ----------
     path : path
         The file; ``{epoch}`` and measured names are filled in, ``"run-{epoch:03d}.safetensors"``.
+        A plain name always holds the last state.
     save_best_only : bool
         Save only where ``monitor`` has improved.
+    every_epochs : int
+        Save after every so many epochs (counted over the program's life).
     every_batches : int, optional
         Save also after every so many steps; a resumed training goes on within the epoch.
+    keep : int, optional
+        Delete the oldest of the files that this callback has written beyond so many.
     """
 
     def __init__(
@@ -197,28 +203,50 @@ class Checkpoint(Callback):
         mode: str = "auto",
         save_best_only: bool = False,
         every_batches: int | None = None,
+        *,
+        every_epochs: int = 1,
+        keep: int | None = None,
     ) -> None:
+        for name, count in (("every_epochs", every_epochs), ("keep", keep)):
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be at least 1, not {count}")
         self.path = str(path)
         self.monitor = _Monitor(monitor, mode)
         self.save_best_only, self.every_batches = save_best_only, every_batches
+        self.every_epochs, self.keep = every_epochs, keep
+        self._written: list[str] = []
 
     def on_batch_end(self, program: Program, batch: int, logs: Logs) -> None:
         if self.every_batches and program.steps % self.every_batches == 0:
-            program.save(self.path.format(epoch=program.epoch, **logs))
+            self._save(program, self.path.format(epoch=program.epoch, **logs))
 
     def on_epoch_end(self, program: Program, epoch: int, logs: Logs) -> None:
+        if (epoch + 1) % self.every_epochs:
+            return
         if not self.save_best_only or self.monitor.improves(logs):
-            program.save(self.path.format(epoch=epoch, **logs))
+            self._save(program, self.path.format(epoch=epoch, **logs))
+
+    def _save(self, program: Program, path: str) -> None:
+        # Noted first: the state that is saved then knows its own file.
+        self._written = [p for p in self._written if p != path] + [path]
+        program.save(path)
+        while self.keep is not None and len(self._written) > self.keep:
+            Path(self._written.pop(0)).unlink(missing_ok=True)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.monitor.best}
+        return {"best": self.monitor.best, "written": list(self._written)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.monitor.best = state["best"]
+        self._written = list(state.get("written", []))
 
 
 class CSVLogger(Callback):
-    """Write what each epoch measured as a line of a CSV file; ``append`` continues the file."""
+    """Write what each epoch measured as a line of a CSV file; arrays are left out.
+
+    ``append`` continues the file; lines of epochs that are trained again, after a kill between the
+    line and the checkpoint, are replaced.
+    """
 
     def __init__(self, path: str | Path, append: bool = False) -> None:
         self.path, self.append = Path(path), append
@@ -228,17 +256,30 @@ class CSVLogger(Callback):
     def on_train_begin(self, program: Program) -> None:
         self._names = None
         if self.append and self.path.exists():
-            with self.path.open(newline="") as file:
-                self._names = next(csv.reader(file), None)
+            self._names = self._continue(program.epoch)
         self._file = self.path.open("a" if self.append else "w", newline="")
+
+    def _continue(self, epoch: int) -> list[str] | None:
+        """Drop what the file holds of ``epoch`` and later; return its columns."""
+        with self.path.open(newline="") as file:
+            rows = list(csv.reader(file))
+        if not rows:
+            return None
+        kept = [rows[0], *(r for r in rows[1:] if len(r) == len(rows[0]) and int(r[0]) < epoch)]
+        if len(kept) < len(rows):
+            rest = self.path.with_name(self.path.name + ".tmp")
+            with rest.open("w", newline="") as file:
+                csv.writer(file).writerows(kept)
+            rest.replace(self.path)
+        return rows[0]
 
     def on_epoch_end(self, program: Program, epoch: int, logs: Logs) -> None:
         assert self._file is not None
         writer = csv.writer(self._file)
+        row = {"epoch": epoch, **{n: v for n, v in logs.items() if not np.ndim(v)}}
         if self._names is None:
-            self._names = ["epoch", *logs]
+            self._names = list(row)
             writer.writerow(self._names)
-        row = {"epoch": epoch, **logs}
         writer.writerow([row.get(name, "") for name in self._names])
         self._file.flush()
 
@@ -272,4 +313,24 @@ class TerminateOnNaN(Callback):
 
     def on_batch_end(self, program: Program, batch: int, logs: Logs) -> None:
         if not math.isfinite(logs["loss"]):
+            program.stop_training = True
+
+
+class TimeLimit(Callback):
+    """Stop after the first step that ends later than ``seconds`` after `fit` began.
+
+    ``fit(total_epochs=…)`` goes on from there.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        if seconds < 0:
+            raise ValueError(f"seconds must not be negative, but are {seconds}")
+        self.seconds = seconds
+        self._end = math.inf
+
+    def on_train_begin(self, program: Program) -> None:
+        self._end = time.monotonic() + self.seconds
+
+    def on_batch_end(self, program: Program, batch: int, logs: Logs) -> None:
+        if time.monotonic() >= self._end:
             program.stop_training = True

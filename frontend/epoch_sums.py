@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .metrics import Metric
+from .metric import Metric
 
 
 class EpochSums:

@@ -1,109 +1,46 @@
-"""Metrics: additive statistics in the graph, finished on the host.
+"""Metrics by name: accuracies, regression, and what `classification` and `ranking` add.
 
-A metric is a few sums over the batch, computed by the compiled program beside the loss, and a
-formula that turns the sums over all batches into a number.  The result over a data set therefore
-does not depend on how it was cut into batches.
+Each function takes the prediction and the target, or leaves them to the training program.  Values
+over an epoch are those over its samples, not means of the batches' values.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..compiler.errors import GraphError
 from ..compiler.ir import ops
-from ..compiler.ir.graph import make, topological
-from ..compiler.ir.types import FLOATS, TensorType
-from .tensor import Tensor, apply, as_tensor
-
-Sums = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric of a prediction against a target.
-
-    ``statistics(prediction, target)`` gives tensors whose sums over batches ``finish`` turns into
-    the value.  ``prediction`` and ``target`` are filled in by the training program where they are
-    None.
-    """
-
-    name: str
-    statistics: Callable[[Tensor, Tensor], dict[str, Tensor]]
-    finish: Callable[[Sums], Any]
-    prediction: Tensor | None = None
-    target: Tensor | None = None
-    collects: tuple[str, ...] = ()
-
-    def bound_to(self, prediction: Tensor, target: Tensor) -> Metric:
-        """Return this metric of ``prediction`` against ``target``, where it has none yet."""
-        return replace(
-            self,
-            prediction=prediction if self.prediction is None else self.prediction,
-            target=target if self.target is None else self.target,
-        )
-
-    def outputs(self) -> dict[str, Tensor]:
-        """Return the statistics under the names of their program outputs, ``name.statistic``."""
-        if self.prediction is None or self.target is None:
-            raise GraphError(f"metric {self.name!r} has no prediction and target yet")
-        found = self.statistics(self.prediction, self.target)
-        return {f"{self.name}.{key}": value for key, value in found.items()}
-
-    def collected(self) -> tuple[str, ...]:
-        """Return the names of the outputs that are kept whole, sample by sample, not summed."""
-        return tuple(f"{self.name}.{key}" for key in self.collects)
-
-    def value(self, outputs: Mapping[str, np.ndarray]) -> float:
-        """Return the metric from (sums of) its program outputs; NaN where nothing was counted."""
-        prefix = f"{self.name}."
-        start = len(prefix)
-        return float(
-            self.finish({k[start:]: v for k, v in outputs.items() if k.startswith(prefix)})
-        )
-
-
-def _ratio(above: str, below: str = "count") -> Callable[[Sums], float]:
-    def finish(sums: Sums) -> float:
-        count = float(sums[below])
-        return float(sums[above]) / count if count else math.nan
-
-    return finish
-
-
-def _divide(a: Any, b: Any) -> Any:
-    """Return ``a / b`` in float64, NaN or infinite without a word where ``b`` is 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.divide(np.float64(a), np.float64(b))
-
-
-def _total(x: Tensor) -> Tensor:
-    """Return the sum over all elements: int64 of bools, float64 of floats."""
-    return x.astype("float64" if x.dtype in FLOATS else "int64").sum()
-
-
-def _count(x: Tensor) -> Tensor:
-    return as_tensor(x.size, dtype="int64")
-
-
-def _classes(prediction: Tensor, target: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Return predicted and true class numbers of scores and of labels or one-hot rows."""
-    if target.dtype not in FLOATS and target.ndim == prediction.ndim - 1:
-        return prediction.argmax(axis), target
-    if target.ndim == prediction.ndim:
-        return prediction.argmax(axis), target.argmax(axis)
-    raise GraphError(
-        f"scores of shape {prediction.shape} do not fit labels of shape {target.shape}; labels "
-        "without the class axis, or one-hot rows of the same shape, would fit"
-    )
-
-
-def _is_binary(prediction: Tensor, target: Tensor) -> bool:
-    return prediction.ndim == target.ndim and (prediction.ndim < 2 or prediction.shape[-1] == 1)
+from ..compiler.ir.graph import topological
+from . import functional as F
+from .classification import (
+    balanced_accuracy,
+    cohen_kappa,
+    confusion_matrix,
+    f1,
+    fbeta,
+    matthews,
+    precision,
+    recall,
+    specificity,
+)
+from .metric import (
+    Metric,
+    Sums,
+    class_numbers,
+    classes_of,
+    count,
+    divide,
+    is_binary,
+    ratio,
+    same_shape,
+    total,
+)
+from .ranking import auc, average_precision
+from .tensor import Tensor, apply
 
 
 def accuracy(
@@ -122,14 +59,14 @@ def accuracy(
     """
 
     def statistics(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        if _is_binary(scores, labels):
+        if is_binary(scores, labels):
             right = (scores > threshold) == labels.astype("bool")
         else:
-            predicted, true = _classes(scores, labels, axis)
+            predicted, true = classes_of(scores, labels, axis)
             right = predicted == true
-        return {"right": _total(right), "count": _count(right)}
+        return {"right": total(right), "count": count(right)}
 
-    return Metric(name, statistics, _ratio("right"), prediction, target)
+    return Metric(name, statistics, ratio("right"), prediction, target)
 
 
 def top_k_accuracy(
@@ -145,17 +82,83 @@ def top_k_accuracy(
     """
 
     def statistics(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        is_label = _class_numbers(scores) == labels.expand_dims(-1)
+        is_label = class_numbers(scores.shape[-1]) == labels.expand_dims(-1)
         own = apply("where", is_label, scores, 0.0).sum(-1, keepdims=True)
         above = (scores > own).astype("int64").sum(-1)
         right = (above < k) & (own == own).squeeze(-1)
-        return {"right": _total(right), "count": _count(right)}
+        return {"right": total(right), "count": count(right)}
 
-    return Metric(name or f"top_{k}_accuracy", statistics, _ratio("right"), prediction, target)
+    return Metric(name or f"top_{k}_accuracy", statistics, ratio("right"), prediction, target)
 
 
-def _class_numbers(scores: Tensor) -> Tensor:
-    return Tensor(make(ops.Iota(TensorType("int64", (scores.shape[-1],)), 0)))
+def binary_accuracy(
+    prediction: Tensor | None = None,
+    target: Tensor | None = None,
+    *,
+    threshold: float = 0.5,
+    name: str = "binary_accuracy",
+) -> Metric:
+    """Return the share of elements on the right side of ``threshold``: labels by the dozen.
+
+    ``prediction``: scores; ``target``: 0 and 1, of the same number of elements.
+    """
+
+    def statistics(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        right = (scores > threshold) == same_shape(labels, scores).astype("bool")
+        return {"right": total(right), "count": count(right)}
+
+    return Metric(name, statistics, ratio("right"), prediction, target)
+
+
+def cross_entropy(
+    prediction: Tensor | None = None,
+    target: Tensor | None = None,
+    *,
+    from_logits: bool = True,
+    ignore_index: int | None = None,
+    name: str = "cross_entropy",
+) -> Metric:
+    """Return the mean of -log p of the true class, in nats.
+
+    ``prediction``: logits ``(…, classes)``, or probabilities; ``target``: integer labels ``(…)``,
+    of which ``ignore_index`` is left out.
+    """
+    return Metric(
+        name, _negative_logs(from_logits, ignore_index), ratio("nats"), prediction, target
+    )
+
+
+def perplexity(
+    prediction: Tensor | None = None,
+    target: Tensor | None = None,
+    *,
+    from_logits: bool = True,
+    ignore_index: int | None = None,
+    name: str = "perplexity",
+) -> Metric:
+    """Return exp of `cross_entropy`, over all samples: not the mean of the batches' values."""
+    mean = ratio("nats")
+    return Metric(
+        name,
+        _negative_logs(from_logits, ignore_index),
+        lambda sums: np.exp(mean(sums)),
+        prediction,
+        target,
+    )
+
+
+def _negative_logs(from_logits: bool, ignore_index: int | None) -> Callable:
+    def statistics(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        if labels.ndim != scores.ndim - 1:
+            raise GraphError(
+                f"labels of shape {labels.shape} do not fit scores of shape {scores.shape}"
+            )
+        logs = F.log_softmax(scores, -1) if from_logits else F.log(scores)
+        counted = labels == labels if ignore_index is None else labels != ignore_index
+        own = F.where(counted, F.pick(logs, labels, -1), 0.0)
+        return {"nats": -total(own), "count": total(counted)}
+
+    return statistics
 
 
 def _mean_of(name: str, error: Callable[[Tensor], Tensor], root: bool = False) -> Callable:
@@ -163,23 +166,14 @@ def _mean_of(name: str, error: Callable[[Tensor], Tensor], root: bool = False) -
         prediction: Tensor | None = None, target: Tensor | None = None, *, name: str = name
     ) -> Metric:
         def statistics(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
-            errors = error(predicted - _like(true, predicted))
-            return {"error": _total(errors), "count": _count(errors)}
+            errors = error(predicted - same_shape(true, predicted))
+            return {"error": total(errors), "count": count(errors)}
 
-        mean = _ratio("error")
+        mean = ratio("error")
         finish = (lambda sums: np.sqrt(mean(sums))) if root else mean
         return Metric(name, statistics, finish, prediction, target)
 
     return metric
-
-
-def _like(true: Tensor, predicted: Tensor) -> Tensor:
-    """Return ``true`` in the shape of ``predicted``: ``(n,)`` and ``(n, 1)`` must not broadcast."""
-    if true.shape == predicted.shape:
-        return true
-    if true.size == predicted.size:
-        return true.reshape(predicted.shape)
-    raise GraphError(f"prediction {predicted.shape} and target {true.shape} differ in size")
 
 
 mean_absolute_error = _mean_of("mae", Tensor.abs)
@@ -193,96 +187,44 @@ def r2_score(
     """Return the coefficient of determination, 1 - Σ(y - ŷ)² / Σ(y - mean y)²."""
 
     def statistics(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
-        y = _like(true, predicted).astype("float64")
+        y = same_shape(true, predicted).astype("float64")
         residual = (y - predicted.astype("float64")).square()
         return {
             "residual": residual.sum(),
             "sum": y.sum(),
             "squares": y.square().sum(),
-            "count": _count(y),
+            "count": count(y),
         }
 
     def finish(sums: Sums) -> Any:
-        spread = sums["squares"] - _divide(sums["sum"] ** 2, sums["count"])
-        return 1.0 - _divide(sums["residual"], spread)
+        spread = sums["squares"] - divide(sums["sum"] ** 2, sums["count"])
+        return 1.0 - divide(sums["residual"], spread)
 
     return Metric(name, statistics, finish, prediction, target)
 
-
-def _hits(axis: int, threshold: float) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
-    """Return the counts of true positives, false positives and misses (of each class)."""
-
-    def statistics(scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        if _is_binary(scores, labels):
-            said, true = scores > threshold, labels.astype("bool")
-            over = None
-        else:
-            predicted, label = _classes(scores, labels, axis)
-            numbers = Tensor(make(ops.Iota(TensorType("int64", (scores.shape[axis],)), 0)))
-            said = predicted.expand_dims(-1) == numbers
-            true = label.expand_dims(-1) == numbers
-            over = tuple(range(said.ndim - 1))
-        counted = {"hits": said & true, "false": said & ~true, "missed": ~said & true}
-        return {key: x.astype("int64").sum(over) for key, x in counted.items()}
-
-    return statistics
-
-
-#: Name -> the score of each class from hits, false positives and misses.
-_SCORES: dict[str, Callable[..., np.ndarray]] = {
-    "precision": lambda hits, false, missed: _divide(hits, hits + false),
-    "recall": lambda hits, false, missed: _divide(hits, hits + missed),
-    "f1": lambda hits, false, missed: _divide(2 * hits, 2 * hits + false + missed),
-}
-
-
-def _score(kind: str) -> Callable:
-    def metric(
-        prediction: Tensor | None = None,
-        target: Tensor | None = None,
-        *,
-        average: str = "macro",
-        axis: int = -1,
-        threshold: float = 0.5,
-        name: str = kind,
-    ) -> Metric:
-        if average not in ("macro", "micro"):
-            raise ValueError(f"average {average!r} is not 'macro' or 'micro'")
-
-        def finish(sums: Sums) -> Any:
-            counts = [np.asarray(sums[key], "float64") for key in ("hits", "false", "missed")]
-            if average == "micro":
-                counts = [count.sum() for count in counts]
-            seen = sum(counts) > 0
-            score = np.nan_to_num(_SCORES[kind](*counts))
-            return score[seen].mean() if np.ndim(score) else score
-
-        return Metric(name, _hits(axis, threshold), finish, prediction, target)
-
-    metric.__name__ = metric.__qualname__ = kind
-    metric.__doc__ = (
-        f"Return the {kind} of the positive class, or the average over the classes that occur.\n\n"
-        "Scores and labels are as for `accuracy`; a class without a denominator counts as 0."
-    )
-    return metric
-
-
-precision = _score("precision")
-recall = _score("recall")
-f1 = _score("f1")
 
 #: What a metric may be called where a name stands for it.
 METRICS: dict[str, Callable[..., Metric]] = {
     "accuracy": accuracy,
     "acc": accuracy,
+    "binary_accuracy": binary_accuracy,
     "top_5_accuracy": top_k_accuracy,
+    "balanced_accuracy": balanced_accuracy,
     "mae": mean_absolute_error,
     "mse": mean_squared_error,
     "rmse": root_mean_squared_error,
     "r2": r2_score,
     "precision": precision,
     "recall": recall,
+    "specificity": specificity,
     "f1": f1,
+    "matthews": matthews,
+    "cohen_kappa": cohen_kappa,
+    "confusion_matrix": confusion_matrix,
+    "auc": auc,
+    "average_precision": average_precision,
+    "cross_entropy": cross_entropy,
+    "perplexity": perplexity,
 }
 
 
@@ -351,3 +293,30 @@ def _guess_operands(
             f"metrics.<name>(prediction, target)"
         )
     return prediction, Tensor(candidates[0])
+
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "accuracy",
+    "auc",
+    "average_precision",
+    "balanced_accuracy",
+    "binary_accuracy",
+    "cohen_kappa",
+    "confusion_matrix",
+    "cross_entropy",
+    "f1",
+    "fbeta",
+    "matthews",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "perplexity",
+    "precision",
+    "r2_score",
+    "recall",
+    "resolve_metrics",
+    "root_mean_squared_error",
+    "specificity",
+    "top_k_accuracy",
+]

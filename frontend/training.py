@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -30,7 +31,8 @@ from .explanation import explain_executable, profile_executable
 from .history import History
 from .inference import InferencePrograms
 from .interrupts import DeferredInterrupt
-from .metrics import Metric, resolve_metrics
+from .metric import Metric
+from .metrics import resolve_metrics
 from .optimizer import Optimizer
 from .prefetch import PrefetchingSource
 from .progress import choose_progress
@@ -104,7 +106,8 @@ class TrainingProgram:
         self.seed = seed
         self.options = options or CompileOptions()
         self.accumulate = accumulate
-        self._compile_program = compile_program
+        # No bound method: the inference programs hold it, and a cycle would keep the graph alive.
+        self._compile = partial(_compile_shared, compile_program, self.options)
         self._metrics = resolve_metrics(metrics, loss, self.outputs)
         self.epoch = self.steps = self.batch = 0
         self.stop_training = False
@@ -158,10 +161,6 @@ class TrainingProgram:
         for metric in self._metrics:
             found.update(metric.outputs())
         return found
-
-    def _compile(self, program: Program, training: bool) -> Executable:
-        storage = {node: variable_of(node).value for node in program.states()}
-        return self._compile_program(program, replace(self.options, training=training), storage)
 
     @property
     def parameters(self) -> list[Variable]:
@@ -608,6 +607,14 @@ class TrainingProgram:
             f"TrainingProgram({', '.join(self.input_names)} -> loss; {count:,} parameters; "
             f"{type(self.optimizer).__name__}; {self.epoch} epochs, {self.steps} steps)"
         )
+
+
+def _compile_shared(
+    compile_program: CompileProgram, options: CompileOptions, program: Program, training: bool
+) -> Executable:
+    """Compile over the storage of the variables."""
+    storage = {node: variable_of(node).value for node in program.states()}
+    return compile_program(program, replace(options, training=training), storage)
 
 
 def _overrides(callback: Callback, name: str) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -568,6 +570,47 @@ def test_checkpoints_of_the_best_epoch_only(tmp_path):
     ]
 
 
+def test_checkpoints_of_some_epochs_and_the_latest_files(tmp_path):
+    path = tmp_path / "epoch-{epoch}"
+    keep = cb.Checkpoint(path, every_epochs=2, keep=2)
+    program().fit((X, Y), epochs=9, verbose=0, callbacks=[keep])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-5", "epoch-7"]
+    resumed, again = program(), cb.Checkpoint(path, every_epochs=2, keep=2)
+    resumed.load(tmp_path / "epoch-7")
+    resumed.fit((X, Y), total_epochs=10, verbose=0, callbacks=[again])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-7", "epoch-9"]
+    for how in ({"keep": 0}, {"every_epochs": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            cb.Checkpoint(path, **how)
+
+
+def test_a_csv_log_replaces_the_epochs_that_are_trained_again(tmp_path):
+    path, saved = tmp_path / "log.csv", tmp_path / "run"
+    train = program()
+    train.fit((X, Y), epochs=2, verbose=0, callbacks=[cb.CSVLogger(path)])
+    train.save(saved)
+    expected = train.fit((X, Y), epochs=1, verbose=0, callbacks=[cb.CSVLogger(path, append=True)])
+    with path.open("a") as file:
+        file.write("3,0.")  # a line that a kill cut off
+    resumed = program()
+    resumed.load(saved)
+    resumed.fit((X, Y), total_epochs=3, verbose=0, callbacks=[cb.CSVLogger(path, append=True)])
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert float(rows[2]["loss"]) == expected["loss"][0]
+
+
+def test_a_training_ends_with_its_time():
+    train = program()
+    train.fit((X, Y), epochs=50, verbose=0, callbacks=[cb.TimeLimit(0.0)])
+    assert train.steps == 1
+    train.fit((X, Y), total_epochs=1, verbose=0, callbacks=[cb.TimeLimit(3600.0)])
+    assert train.epoch == 1
+    with pytest.raises(ValueError, match="negative"):
+        cb.TimeLimit(-1.0)
+
+
 def test_a_csv_log_can_be_continued(tmp_path):
     path = tmp_path / "log.csv"
     train = program()
@@ -678,3 +721,21 @@ def test_a_step_costs_little_beside_the_program():
 
     overhead = cost(lambda: train.step(x=X, y=Y)) - cost(lambda: plain({"x": X, "y": Y}))
     assert overhead < 2e-6
+
+
+def test_nothing_keeps_a_training_that_is_no_longer_used():
+    """Without the garbage collector: a cycle would keep graphs and arrays for long."""
+
+    def make():
+        model = Classifier()
+        train = program(model=model, metrics=["accuracy", "auc"], ema=0.9, accumulate=2)
+        train.fit((X, Y), validation_data=(X, Y), verbose=0)
+        train.predict(X)
+        return weakref.ref(train), weakref.ref(model.y.node), weakref.ref(model.loss.node)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert [reference() for reference in make()] == [None] * 3
+    finally:
+        gc.enable()
