@@ -46,6 +46,10 @@ class ViewSinking:
                             return sunk
             case ops.Reduce() if node.inputs[0] in self.carried:
                 return self._sink_reduction(node)
+            case ops.Reshape(shape) if node.inputs[0] in self.carried:
+                return self.carry(reshape(node.inputs[0], shape))
+            case ops.Transpose(permutation) if node.inputs[0] in self.carried:
+                return self.carry(transpose(node.inputs[0], permutation))
         return None
 
     # -- elementwise ---------------------------------------------------------------------------
@@ -88,9 +92,7 @@ class ViewSinking:
         if y.shape == view.shape:
             return self._undo_inside(y, view)
         shape = _ungrouped(aligned, source.shape, view.shape)
-        if shape is None or [d for d in shape if d != 1] != [d for d in y.shape if d != 1]:
-            return None
-        return reshape(y, shape)
+        return None if shape is None else self._reshaped(y, shape)
 
     def _undo_inside(self, y: Node, view: Node) -> Node | None:
         """Undo ``view`` for an operand of the same size.
@@ -111,10 +113,18 @@ class ViewSinking:
         if isinstance(y.op, ops.RandomBits):
             counted = ops.RandomBits(source.shape, y.op.stream, y.op.word)
             return make(counted, *y.inputs, source=y.source)
-        in_memory = isinstance(y.op, _LEAVES) or (
-            not isinstance(y.op, (*_INDEXED, *_COUNTED)) and self._is_computed(y)
+        return self._reshaped(y, source.shape)
+
+    def _reshaped(self, y: Node, shape: Shape) -> Node | None:
+        """Return ``y`` with ``shape`` where that copies nothing that is in no memory yet."""
+        base = y
+        while isinstance(base.op, ops.Reshape):
+            (base,) = base.inputs
+        wide = [[dim for dim in dims if dim != 1] for dims in (shape, base.shape)]
+        in_memory = isinstance(base.op, _LEAVES) or (
+            not isinstance(base.op, (*_INDEXED, *_COUNTED)) and self._is_computed(base)
         )
-        return reshape(y, source.shape) if in_memory else None
+        return reshape(base, shape) if wide[0] == wide[1] or in_memory else None
 
     def _is_computed(self, node: Node) -> bool:
         """Whether a kernel of its own computes ``node``: it is no cheap function of leaves."""

@@ -135,17 +135,23 @@ def _products() -> list[Case]:
 
 
 def convolution(
-    x: Node, w: Node, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1
+    x: Node,
+    w: Node,
+    stride: int = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int = 1,
+    groups: int = 1,
 ) -> Node:
     """Return the convolution of ``x`` (batch, channels, space…) with ``w`` as in PyTorch.
 
-    With groups, the channels are an axis of their own: index space (batch, group, out, space…,
-    channels, window…).
+    ``padding`` is the same on both sides, or (before, after).  With groups, the channels are an
+    axis of their own: index space (batch, group, out, space…, channels, window…).
     """
     rank = len(x.shape) - 2
     window = w.shape[2:]
+    before, after = (padding, padding) if isinstance(padding, int) else padding
     space = tuple(
-        (size + 2 * padding - dilation * (width - 1) - 1) // stride + 1
+        (size + before + after - dilation * (width - 1) - 1) // stride + 1
         for size, width in zip(x.shape[2:], window, strict=True)
     )
     outs, ins = w.shape[0] // groups, w.shape[1]
@@ -158,7 +164,7 @@ def convolution(
         Affine(((batch, 1),)),
         Affine(((group, ins), (channel, 1))),
         *(
-            Affine(((place, stride), (tap, dilation)), -padding)
+            Affine(((place, stride), (tap, dilation)), -before)
             for place, tap in zip(places, taps, strict=True)
         ),
     )
@@ -166,6 +172,37 @@ def convolution(
     w_map = (channel_out, Affine(((channel, 1),)), *(Affine(((tap, 1),)) for tap in taps))
     y_map = (Affine(((batch, 1),)), channel_out, *(Affine(((place, 1),)) for place in places))
     shape = (x.shape[0], w.shape[0], *space)
+    return make(ops.Contract(sizes, (x_map, w_map), y_map, shape), x, w)
+
+
+def transposed_convolution(
+    x: Node,
+    w: Node,
+    stride: int = 1,
+    padding: int = 0,
+    more: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> Node:
+    """Return PyTorch's transposed convolution; ``more`` is its ``output_padding``."""
+    rank = len(x.shape) - 2
+    ins, outs, window = w.shape[0] // groups, w.shape[1], w.shape[2:]
+    space = tuple(
+        (size - 1) * stride - 2 * padding + dilation * (width - 1) + more + 1
+        for size, width in zip(x.shape[2:], window, strict=True)
+    )
+    sizes = (x.shape[0], groups, outs, *x.shape[2:], ins, *window)
+    channel = 3 + rank
+    places, taps = range(3, channel), range(channel + 1, channel + 1 + rank)
+    channel_in = Affine(((1, ins), (channel, 1)))
+    reached = (
+        Affine(((place, stride), (tap, dilation)), -padding)
+        for place, tap in zip(places, taps, strict=True)
+    )
+    x_map = (Affine(((0, 1),)), channel_in, *(Affine(((place, 1),)) for place in places))
+    w_map = (channel_in, Affine(((2, 1),)), *(Affine(((tap, 1),)) for tap in taps))
+    y_map = (Affine(((0, 1),)), Affine(((1, outs), (2, 1))), *reached)
+    shape = (x.shape[0], groups * outs, *space)
     return make(ops.Contract(sizes, (x_map, w_map), y_map, shape), x, w)
 
 
@@ -258,6 +295,99 @@ def _convolution_cases() -> list[Case]:
     return cases
 
 
+#: x shape, w shape, stride, (padding before, after), dilation, groups.
+_UNEVEN = [
+    ((N, 3, 8), (4, 3, 3), 2, (2, 0), 1, 1),
+    ((2, 4, 7, 6), (6, 2, 3, 2), 2, (1, 2), 2, 2),
+    ((2, 3, 9, 9), (4, 3, 2, 2), 3, (0, 0), 1, 1),
+    ((2, 3, 9, 9), (4, 3, 3, 3), 1, (-1, -2), 1, 1),
+    ((2, 2, 6, 5, 4), (4, 2, 3, 2, 1), 2, (1, 0), 1, 1),
+    ((N, 1, 1, 6), (3, 1, 1, 3), 1, (1, 1), 1, 1),
+    ((2, 6, 5, 7), (12, 1, 3, 3), 2, (1, 1), 1, 6),
+    ((2, 3, 4, 4), (5, 3, 7, 7), 1, (3, 3), 1, 1),
+    ((2, 3, 12, 10), (8, 3, 5, 4), 3, (2, 1), 1, 1),
+    ((N, 2, 7, 19), (3, 2, 2, 3), 1, (0, 1), 2, 1),
+]
+
+#: x shape, w shape, stride, padding, output padding, dilation, groups.
+_TRANSPOSED = [
+    ((N, 3, 5), (3, 4, 3), 2, 1, 1, 1, 1),
+    ((2, 4, 5, 4), (4, 3, 3, 3), 2, 1, 1, 1, 2),
+    ((2, 3, 4, 4), (3, 5, 2, 2), 2, 0, 0, 1, 1),
+    ((2, 3, 4, 4), (3, 5, 3, 3), 1, 0, 0, 2, 1),
+    ((2, 3, 3, 4), (3, 2, 2, 3), 3, 0, 2, 1, 1),
+    ((2, 3, 4, 3), (3, 2, 4, 3), 2, 2, 0, 3, 1),
+    ((2, 4, 5, 5), (4, 1, 4, 4), 2, 1, 0, 1, 4),
+    ((1, 2, 3, 2, 3), (2, 3, 2, 3, 2), 2, 1, 1, 1, 1),
+]
+
+
+def _general_cases() -> list[Case]:
+    """Return convolutions with uneven paddings, and transposed ones, with their gradients."""
+    rows = []
+    for x_shape, w_shape, *settings in _UNEVEN:
+        stride, padding, dilation, groups = settings
+        rank = len(x_shape) - 2
+
+        def run(x, w, rank=rank, padding=padding, rest=(stride, 0, dilation, groups)):
+            function = getattr(torch.nn.functional, f"conv{rank}d")
+            return function(torch.nn.functional.pad(x, padding * rank), w, None, *rest)
+
+        rows.append(("uneven", x_shape, w_shape, settings, convolution, run))
+    for x_shape, w_shape, *settings in _TRANSPOSED:
+        stride, padding, more, dilation, groups = settings
+        rank = len(x_shape) - 2
+
+        def run(x, w, rank=rank, rest=(stride, padding, more, groups, dilation)):
+            return getattr(torch.nn.functional, f"conv_transpose{rank}d")(x, w, None, *rest)
+
+        rows.append(("transposed", x_shape, w_shape, settings, transposed_convolution, run))
+    cases = []
+    for position, (kind, x_shape, w_shape, settings, function, run) in enumerate(rows):
+        dtype = ("float32", "float64")[position % 2]
+        x, w = tensor("x", x_shape, dtype), tensor("w", w_shape, dtype)
+        y = function(x, w, *settings)
+        g = tensor("g", y.shape, dtype)
+        batches = (3, 0, 1) if x_shape[0] is N else (x_shape[0],)
+        forward = [{"x": (n, *x_shape[1:]), "w": w_shape} for n in batches]
+        backward = [
+            {**shapes, "g": (n, *y.shape[1:])} for n, shapes in zip(batches, forward, strict=True)
+        ]
+        label = f"{kind}-{x_shape}-{w_shape}-{settings}-{dtype}".replace(" ", "")
+        tolerance = Tolerance(terms=4 * int(np.prod(w_shape)) * max(batches))
+        promote = dtype == "float32"
+        cases += [
+            Case(
+                f"general-conv-{label}",
+                program(y),
+                sampled(*forward, dtype=dtype),
+                lambda x, w, run=run: {"y": _by_torch(run, x, w)},
+                tolerance,
+                promote,
+                differentiate=("x", "w"),
+            ),
+            Case(
+                f"general-conv-by-input-{label}",
+                program(y, adjoint_of_left(y, g)),
+                sampled(*backward, dtype=dtype),
+                lambda x, w, g, run=run: _gradient_by_torch(run, x, w, g, 0),
+                tolerance,
+                promote,
+                differentiate=("x", "w", "g"),
+            ),
+            Case(
+                f"general-conv-by-weight-{label}",
+                program(y, adjoint_of_right(y, g)),
+                sampled(*backward, dtype=dtype),
+                lambda x, w, g, run=run: _gradient_by_torch(run, x, w, g, 1),
+                tolerance,
+                promote,
+                differentiate=("x", "w", "g"),
+            ),
+        ]
+    return cases
+
+
 def _by_torch(run, *arrays: np.ndarray) -> np.ndarray:
     """Return ``run`` of the arrays, computed by PyTorch in float64."""
     result = run(*(torch.from_numpy(x.astype(np.float64)) for x in arrays))
@@ -283,6 +413,9 @@ def _odd_maps() -> list[Case]:
     pool = make(
         ops.Contract((N, 3, 3), ((i, Affine(((1, 3), (2, 1)))), ()), (i, j), (N, 3)), x, one
     )
+    overlapping = make(
+        ops.Contract((N, 5, 3), ((i, Affine(((1, 2), (2, 1)), -1)), ()), (i, j), (N, 5)), x, one
+    )
     absent = make(ops.Contract((N, 9, 4), ((i, j), (j,)), (i,), (N,)), x, y)
     repeated = make(ops.Contract((N, 9, 4), ((i, j), (j,)), (i, k), (N, 4)), x, y)
     part = make(ops.Contract((N, 4), ((i, j), (j,)), (i, j), (N, 4)), x, y)
@@ -300,6 +433,10 @@ def _odd_maps() -> list[Case]:
         result = np.zeros((len(a), width), np.float32)
         result[:, column] = a[:, 4] * b[2]
         return result
+
+    def windows_of_three(a):
+        padded = np.pad(a.astype("f8"), ((0, 0), (1, 1)))
+        return np.stack([padded[:, r : r + 9 : 2] for r in range(3)])
 
     rows = [
         ("reversed", reversal, lambda a, b: a[:, ::-1] * b),
@@ -346,7 +483,18 @@ def _odd_maps() -> list[Case]:
             differentiate=("a",),
         )
     )
+    cases.append(
+        Case(
+            "contract-overlapping-pool",
+            program(overlapping),
+            tuple({"a": sample((n, 9))} for n in (7, 1, 33)),
+            lambda a: {"y": windows_of_three(a).sum(0).astype("f4")},
+            Tolerance(terms=3),
+            promote=True,
+            differentiate=("a",),
+        )
+    )
     return cases
 
 
-CASES = [*_products(), *_convolution_cases(), *_odd_maps()]
+CASES = [*_products(), *_convolution_cases(), *_general_cases(), *_odd_maps()]
