@@ -19,6 +19,7 @@ from ..ir.graph import Node, Program
 from ..ir.types import Dim
 from .access import Access, AxisMap, direct_reads, strip_aliases
 from .plan import ANCHORS, KernelGroup
+from .siblings import merge_siblings
 from .text import name_node
 
 #: A reduction to nothing runs on one thread; above this many elements it reads stored values
@@ -31,13 +32,13 @@ Explain = Callable[[str], None]
 class _Grouping:
     """Groups under construction, with the groups each depends on as a bit mask."""
 
-    def __init__(self, access: Access, explain: Explain) -> None:
+    def __init__(self, access: Access) -> None:
         self.access = access
         self.groups: list[KernelGroup] = []
         self.ancestors: list[int] = []
         self.group_of: dict[Node, int] = {}
         self.sources: dict[Node, dict[Node, bool]] = {}
-        self.explain = explain
+        self.refusals: list[tuple[Node, KernelGroup, str]] = []
 
     def open(self, node: Node, domain: list[Dim], axes: AxisMap) -> KernelGroup:
         group = KernelGroup(len(self.groups), domain)
@@ -216,7 +217,7 @@ def _explain_refusal(state: _Grouping, node: Node, fuse: bool) -> None:
     for number in sorted({state.group_of[source] for source in state.sources[node]}):
         group = state.groups[number]
         reason = _find_obstacle(state, group, node) if fuse else "fusion is switched off"
-        state.explain(f"{name_node(node)} does not join kernel {number}: {reason}")
+        state.refusals.append((node, group, reason))
 
 
 def _find_obstacle(state: _Grouping, group: KernelGroup, node: Node) -> str:
@@ -256,7 +257,7 @@ def _find_obstacle(state: _Grouping, group: KernelGroup, node: Node) -> str:
 def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGroup]:
     """Return the kernel groups of ``program``; every computed node is a member of exactly one."""
     access = Access(program)
-    state = _Grouping(access, explain)
+    state = _Grouping(access)
     for node in access.nodes:
         if not access.is_computed(node):
             continue
@@ -278,4 +279,7 @@ def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGr
         if root not in state.group_of:
             state.sources[root] = access.kernel_sources(root)
             state.open(root, *compact_axes(root))
-    return state.groups
+    groups = merge_siblings(state.groups, access) if fuse else state.groups
+    for node, group, reason in state.refusals:
+        explain(f"{name_node(node)} does not join kernel {group.number}: {reason}")
+    return groups
