@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..ir import construct, ops
-from ..ir.bodies import through_bodies
 from ..ir.graph import Node, Program, constant, make, topological
 from ..ir.types import FLOATS, TensorType
 
@@ -22,14 +21,29 @@ def change_precision(program: Program, dtype: str) -> Program:
     if dtype not in FLOATS:
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(sorted(FLOATS))}")
 
+    bodies: dict[ops.Body, ops.Body] = {}
+
     def converted(roots: Sequence[Node]) -> list[Node]:
         done: dict[Node, Node] = {}
         for node in topological(roots):
-            done[node] = _converted(node, tuple(done[x] for x in node.inputs), dtype)
+            op, inputs = node.op, tuple(done[x] for x in node.inputs)
+            if isinstance(op, ops.Nested):
+                op = op.with_bodies(tuple(map(converted_body, op.bodies)))
+                done[node] = make(op, *inputs, source=node.source)
+            else:
+                done[node] = _converted(node, inputs, dtype)
         return [done[root] for root in roots]
 
+    # A body and the operands of its loop change together: neither fits the other's old types.
+    def converted_body(body: ops.Body) -> ops.Body:
+        if body not in bodies:
+            ends = converted((*body.formals, *body.results))
+            count = len(body.formals)
+            bodies[body] = ops.Body(tuple(ends[:count]), tuple(ends[count:]))
+        return bodies[body]
+
     required = [r.input for r in program.requirements if r.input in set(program.inputs())]
-    roots = through_bodies([*program.roots, *required], converted)
+    roots = converted([*program.roots, *required])
     changed = program.with_roots(roots[: len(program.roots)])
     done = dict(zip(required, roots[len(program.roots) :], strict=True))
     updates = tuple(
