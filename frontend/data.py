@@ -1,4 +1,4 @@
-"""Data: batches of arrays, reproducible shuffling and splitting, and two small data sets."""
+"""Data: batches of arrays, reproducible shuffling and splitting, and small data sets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,22 @@ import numpy as np
 
 from ..compiler.errors import InputError
 from ..runtime.philox import philox_2x32
+from .scenes import SHAPES, Scenes, scenes
+
+__all__ = [
+    "SHAPES",
+    "ArrayBatches",
+    "Batch",
+    "Scenes",
+    "Split",
+    "as_named_arrays",
+    "common_length",
+    "load_digits",
+    "scenes",
+    "shuffled_indices",
+    "spirals",
+    "train_test_split",
+]
 
 Batch = tuple[dict[str, np.ndarray], int]
 
