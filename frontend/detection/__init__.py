@@ -12,7 +12,7 @@ from .anchors import (
     grid_anchors,
     match_anchors,
 )
-from .average_precision import mean_average_precision
+from .average_precision import detections_by_image, mean_average_precision
 from .boxes import (
     box_area,
     box_convert,
@@ -30,12 +30,14 @@ from .boxes import (
     remove_small_boxes,
 )
 from .focal import sigmoid_focal_loss
+from .mining import hard_negatives
 from .regions import roi_align, roi_pool
-from .suppression import batched_nms, nms, take_boxes
+from .suppression import Detections, batched_nms, nms, select_detections, take_boxes
 
 __all__ = [
     "AnchorGenerator",
     "AnchorMatches",
+    "Detections",
     "batched_nms",
     "box_area",
     "box_convert",
@@ -45,6 +47,7 @@ __all__ = [
     "complete_box_iou_loss",
     "decode_boxes",
     "default_boxes",
+    "detections_by_image",
     "distance_box_iou",
     "distance_box_iou_loss",
     "encode_boxes",
@@ -52,6 +55,7 @@ __all__ = [
     "generalized_box_iou_loss",
     "generate_anchors",
     "grid_anchors",
+    "hard_negatives",
     "masks_to_boxes",
     "match_anchors",
     "mean_average_precision",
@@ -59,6 +63,7 @@ __all__ = [
     "remove_small_boxes",
     "roi_align",
     "roi_pool",
+    "select_detections",
     "sigmoid_focal_loss",
     "take_boxes",
 ]

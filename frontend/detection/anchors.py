@@ -15,7 +15,7 @@ from ..elementwise import stop_gradient, where
 from ..manipulation import take_along_axis
 from ..tensor import Tensor, as_tensor, floating
 from ..tracing import fail
-from .boxes import boxes_of, intersection_and_union
+from .boxes import boxes_of, intersection_and_union, sides
 
 #: What `match_anchors` gives where no object answers.
 BACKGROUND, IGNORED = -1, -2
@@ -216,7 +216,7 @@ def match_anchors(
     ----------
     anchors : (n, 4) or (..., n, 4)
     boxes : (..., m, 4)
-        The objects; leading axes are images.
+        The objects; leading axes are images.  Boxes without an area are none.
     mask : bool (..., m), optional
         Which of the boxes are objects, where images have different numbers of them.
     high_threshold, low_threshold : float
@@ -253,7 +253,7 @@ def match_anchors(
         return AnchorMatches(none + BACKGROUND, none.astype(overlaps.dtype))
     real = _objects_mask(mask, objects, what)
     # Masked boxes may be anything: they come after every object, which overlaps by 0 or more.
-    overlaps = overlaps if real is None else where(real.expand_dims(-2), overlaps, -1.0)
+    overlaps = where(real.expand_dims(-2), overlaps, -1.0)
     best = overlaps.max(-1)
     chosen = overlaps.argmax(-1)
     index = where(best >= high_threshold, chosen, where(best >= low, IGNORED, BACKGROUND))
@@ -263,16 +263,18 @@ def match_anchors(
         index = where(restored, chosen, index)
     if force_best:
         wanted = overlaps.argmax(-2)  # (..., m)
-        wants = wanted.expand_dims(-2) == iota((n, 1), 0)
-        wants = wants if real is None else wants & real.expand_dims(-2)
+        wants = (wanted.expand_dims(-2) == iota((n, 1), 0)) & real.expand_dims(-2)
         last = where(wants, iota((count,), 0), -1).max(-1)
         index = where(last >= 0, last, index)
     return AnchorMatches(index, best.clip(low=0.0))
 
 
-def _objects_mask(mask: object, objects: Tensor, what: str) -> Tensor | None:
+def _objects_mask(mask: object, objects: Tensor, what: str) -> Tensor:
+    """Return which of the boxes are objects."""
+    x1, y1, x2, y2 = sides(objects)
+    solid = (x2 > x1) & (y2 > y1)
     if mask is None:
-        return None
+        return solid
     real = as_tensor(mask)
     if real.dtype != "bool":
         fail(f"{what}: mask is bool, not {real.dtype}", GraphTypeError)
@@ -281,4 +283,4 @@ def _objects_mask(mask: object, objects: Tensor, what: str) -> Tensor | None:
             f"{what}: a mask of shape {format_shape(real.shape)} does not fit boxes of shape "
             f"{format_shape(objects.shape)}; {format_shape(objects.shape[:-1])} would fit"
         )
-    return real
+    return real & solid

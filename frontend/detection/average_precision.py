@@ -22,6 +22,20 @@ def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
+def detections_by_image(
+    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray
+) -> list[dict[str, np.ndarray]]:
+    """Return what `mean_average_precision` takes of padded arrays: (n, k, 4), (n, k), (n, k).
+
+    Places with a negative label are empty, as in what `select_detections` gives.
+    """
+    return [
+        {"boxes": b[found], "scores": s[found], "labels": label[found]}
+        for b, s, label in zip(boxes, scores, labels, strict=True)
+        for found in [label >= 0]
+    ]
+
+
 def mean_average_precision(
     predictions: Images,
     targets: Images,

@@ -7,6 +7,8 @@ of which the size depends on values.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ...compiler.errors import GraphTypeError
@@ -215,3 +217,55 @@ def take_boxes(values: object, index: object, fill: float = 0) -> Tensor:
     if rows.ndim > lead + 1:
         found = found.expand_dims(-1)
     return where(found, taken, filling)
+
+
+class Detections(NamedTuple):
+    """What a detector found: ``boxes`` (..., k, 4), ``scores`` (..., k), int64 ``labels`` (..., k).
+
+    Best first; the label of an empty place is -1, its box and score are 0.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+def select_detections(
+    boxes: object,
+    scores: object,
+    score_threshold: float = 0.05,
+    iou_threshold: float = 0.5,
+    max_outputs: int = 100,
+) -> Detections:
+    """Return the best detections of all classes, suppressed class by class.
+
+    Parameters
+    ----------
+    boxes : (..., n, 4), or (..., n, classes, 4) where each class has boxes of its own
+    scores : float (..., n, classes)
+        One box may give detections of several classes.
+    score_threshold : float
+        Scores that are not above it are no detections.
+    iou_threshold, max_outputs
+        As in `batched_nms`.
+    """
+    what = "select_detections"
+    places, values = boxes_of(boxes, what), as_tensor(scores)
+    wide = (*values.shape, 4)
+    if values.ndim < 2 or places.shape not in (wide, (*values.shape[:-1], 4)):
+        fail(
+            f"{what}: boxes of shape {format_shape(places.shape)} and scores of shape "
+            f"{format_shape(values.shape)}; (..., n, 4) and (..., n, classes) would fit"
+        )
+    if places.shape != wide:
+        places = places.expand_dims(-2).broadcast_to(wide)
+    *lead, n, classes = values.shape
+    flat = (*lead, n * classes)
+    labels = iota(values.shape, values.ndim - 1).reshape(flat)
+    places, values = places.reshape((*flat, 4)), values.reshape(flat)
+    index = batched_nms(
+        places, values, labels, iou_threshold, max_outputs, values > score_threshold
+    )
+    return Detections(
+        take_boxes(places, index), take_boxes(values, index), take_boxes(labels, index, -1)
+    )
