@@ -55,7 +55,7 @@ class Parallelism:
 
     shared: Dim
     serial: Dim
-    barriers: int
+    barriers: Dim
     width: int
     critical_share: float
 

@@ -20,7 +20,7 @@ def explain_executable(executable: Any, **sizes: int) -> str:
     kernels = [line for line in artifact.report if _REFUSAL not in line]
     refusals = [line for line in artifact.report if _REFUSAL in line]
     steps = artifact.loops.steps
-    count, barriers = len(kernels), sum(step.barrier for step in steps)
+    count, barriers = len(steps), sum(step.barrier for step in steps)
     in_place = sum(line.count(" in place") for line in kernels)
     lines = [
         f"{_count(count, 'kernel')}, {_count(barriers, 'barrier')} between them, "

@@ -175,10 +175,11 @@ class NativeExecutable:
         if self.threads == 1:
             return 1, "one thread is all that was asked for or may run"
         alone = shared + serial
-        meeting = LAUNCH_WORK + plan.barriers * BARRIER_WORK
+        barriers = evaluate(plan.barriers, sizes)
+        meeting = LAUNCH_WORK + barriers * BARRIER_WORK
         together = shared / self.threads + serial + meeting
         facts = (
-            f"{alone:,} element operations, {serial:,} of them on one thread, {plan.barriers} "
+            f"{alone:,} element operations, {serial:,} of them on one thread, {barriers} "
             f"barriers; {plan.critical_share:.0%} of the work lies on the critical path, "
             f"at most {plan.width} kernels are independent"
         )

@@ -23,12 +23,14 @@ from ..compiler.ir.graph import Node
 from ..compiler.loops.ir import (
     Apply,
     Check,
+    Choice,
     Contraction,
     Convert,
     Expr,
     Fold,
     Index,
     IndexValue,
+    Item,
     Kernel,
     Let,
     Literal,
@@ -37,10 +39,13 @@ from ..compiler.loops.ir import (
     LoopProgram,
     Operand,
     Philox,
+    Repeat,
     Sort,
+    Step,
     Stmt,
     Store,
     Var,
+    While,
     children,
     expressions,
     walk,
@@ -111,11 +116,39 @@ def run_loop_program(
     memory = _Memory(program, buffers, sizes, places or {})
     kernels = {kernel.name: kernel for kernel in program.kernels}
     with np.errstate(all="ignore"):
-        for step in program.steps:
-            try:
-                _KernelRun(kernels[step.kernel], program, memory.buffers, sizes).run()
-            except CheckFailed as error:
-                raise CheckFailed(f"{step.kernel}: {error}") from None
+        _run_items(program.items, kernels, program, memory.buffers, sizes)
+
+
+def _run_items(
+    items: tuple[Item, ...],
+    kernels: Mapping[str, Kernel],
+    program: LoopProgram,
+    buffers: dict[str, Buffer],
+    sizes: Mapping[str, int],
+) -> None:
+    def run(items: tuple[Item, ...], names: Mapping[str, int] = sizes) -> None:
+        _run_items(items, kernels, program, buffers, names)
+
+    def holds(name: str, offset: Index = 0) -> bool:
+        return bool(buffers[name].read(np.asarray(evaluate(offset, sizes)), None))
+
+    for item in items:
+        match item:
+            case Step():
+                try:
+                    _KernelRun(kernels[item.kernel], program, buffers, sizes).run()
+                except CheckFailed as error:
+                    raise CheckFailed(f"{item.kernel}: {error}") from None
+            case Repeat():
+                for number in range(evaluate(item.extent, sizes)):
+                    run(item.items, {**sizes, item.index: number})
+            case Choice():
+                run(item.then if holds(item.condition, item.offset) else item.other)
+            case While():
+                run(item.test)
+                while holds(item.condition):
+                    run(item.items)
+                    run(item.test)
 
 
 class _Memory:

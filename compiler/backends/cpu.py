@@ -9,15 +9,28 @@ asks for.  ``status`` is checked after each barrier; whoever calls waits for the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import ClassVar
 
 from llvmlite import ir
 
 from ..artifact import Machine, ModuleSource
-from ..loops.ir import Contraction, Kernel, LoopProgram, walk
+from ..loops.ir import (
+    Choice,
+    Contraction,
+    Index,
+    Item,
+    Kernel,
+    LoopProgram,
+    Repeat,
+    Step,
+    While,
+    walk,
+)
 from .elementwise import I32, I64
+from .indices import emit_index
 from .llvm_lanes import LaneFeatures
 from .microkernels import declared_kernels, emit_kernel_family
 from .microkernels.control_flow import POINTER
@@ -27,6 +40,7 @@ from .vector_target import VectorTarget, vector_target
 
 ENTRY_TYPE = ir.FunctionType(I64, [POINTER, POINTER, I64, I64, POINTER, POINTER, POINTER])
 BARRIER_TYPE = ir.FunctionType(I64, [POINTER, I64, POINTER])
+I8 = ir.IntType(8)
 #: Where in the status words a profiled program keeps the cycles of its steps.
 PROFILE_START = 8
 #: Spins of a waiting thread between two offers to yield the core.
@@ -134,7 +148,7 @@ class _ModuleEmitter:
     def kernel(
         self, module: ir.Module, kernel: Kernel, target: VectorTarget, features: LaneFeatures
     ) -> ir.Function:
-        count, symbols = len(kernel.buffers), len(self.program.symbols)
+        count, symbols = len(kernel.buffers), len(self.program.names)
         arguments = [POINTER] * count + [I64] * (symbols + 2) + [POINTER, POINTER]
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), kernel.name)
         function.linkage = "internal"
@@ -146,7 +160,7 @@ class _ModuleEmitter:
             use.name: argument
             for use, argument in zip(kernel.buffers, function.args[:count], strict=True)
         }
-        sizes = dict(zip(self.program.symbols, function.args[count : count + symbols], strict=True))
+        sizes = dict(zip(self.program.names, function.args[count : count + symbols], strict=True))
         tid, nthreads, scratch, status = function.args[count + symbols :]
         emitter = KernelEmitter(
             builder, kernel, target, features, pointers, sizes, (tid, nthreads), scratch, status
@@ -158,44 +172,151 @@ class _ModuleEmitter:
         return function
 
     def entry(self, module: ir.Module, kernels: dict[str, tuple[Kernel, ir.Function]]) -> None:
-        barrier = emit_barrier(module)
-        function = ir.Function(module, ENTRY_TYPE, "entry")
-        b = ir.IRBuilder(function.append_basic_block("entry"))
-        table, sizes, tid, nthreads, meeting, scratch, status = function.args
-        stop = function.append_basic_block("stop")
+        features = LaneFeatures.parse(self.machine.features, self.machine.triple)
         position = {name: number for number, name in enumerate(self.table)}
-        extents = [
-            b.load(b.gep(sizes, [I64(n)], source_etype=I64), typ=I64, align=8)
-            for n in range(len(self.program.symbols))
-        ]
-        for number, step in enumerate(self.program.steps):
-            started = self.cycles(b) if self.profile else None
-            kernel, callee = kernels[step.kernel]
-            if step.barrier:
-                failed = b.call(barrier, [meeting, nthreads, status])
-                going = b.append_basic_block("going")
-                b.cbranch(b.icmp_signed("!=", failed, I64(0)), stop, going)
-                b.position_at_end(going)
-            # Loaded where they are used: a thousand pointers kept alive take LLVM seconds to place.
-            slots = [
-                b.gep(table, [I64(position[use.name])], source_etype=POINTER)
-                for use in kernel.buffers
-            ]
-            arguments = [b.load(slot, typ=POINTER, align=8) for slot in slots]
-            b.call(callee, [*arguments, *extents, tid, nthreads, scratch, status])
-            if started is not None:
-                with b.if_then(b.icmp_signed("==", tid, I64(0))):
-                    spent = b.sub(self.cycles(b), started)
-                    place = b.gep(status, [I64(PROFILE_START + number)], source_etype=I64)
-                    b.store(b.add(b.load(place, typ=I64, align=8), spent), place, align=8)
-        b.branch(stop)
-        b.position_at_end(stop)
-        b.ret(b.load(status, typ=I64, align=8))
+        _EntryEmitter(module, self.program, kernels, position, features, self.profile).emit()
 
-    def cycles(self, b: ir.IRBuilder) -> ir.Value:
-        name = "llvm.readcyclecounter"
-        kind = ir.FunctionType(I64, [])
-        return b.call(b.module.globals.get(name) or ir.Function(b.module, kind, name), [])
+
+class _EntryEmitter:
+    """Emits the function that calls the kernels, in loops and branches where there are any."""
+
+    def __init__(
+        self,
+        module: ir.Module,
+        program: LoopProgram,
+        kernels: dict[str, tuple[Kernel, ir.Function]],
+        position: dict[str, int],
+        features: LaneFeatures,
+        profile: bool,
+    ) -> None:
+        self.program, self.kernels, self.position = program, kernels, position
+        self.features, self.profile = features, profile
+        self.barrier = emit_barrier(module)
+        self.function = ir.Function(module, ENTRY_TYPE, "entry")
+        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.table, sizes, self.tid, self.nthreads, self.meeting, self.scratch, self.status = (
+            self.function.args
+        )
+        self.stop = self.function.append_basic_block("stop")
+        self.number = 0
+        b = self.builder
+        self.names: dict[str, ir.Value] = {
+            name: b.load(b.gep(sizes, [I64(n)], source_etype=I64), typ=I64, align=8)
+            for n, name in enumerate(program.symbols)
+        }
+        # outside of repetitions an index is any number: no kernel there uses it
+        self.names |= dict.fromkeys(program.names[len(program.symbols) :], I64(0))
+
+    def emit(self) -> None:
+        b = self.builder
+        self.items(self.program.items)
+        b.branch(self.stop)
+        b.position_at_end(self.stop)
+        b.ret(b.load(self.status, typ=I64, align=8))
+
+    def items(self, items: tuple[Item, ...]) -> None:
+        for item in items:
+            self._ITEMS[type(item)](self, item)
+
+    def meet(self) -> None:
+        """Wait for all threads; stop where one has failed."""
+        b = self.builder
+        failed = b.call(self.barrier, [self.meeting, self.nthreads, self.status])
+        going = b.append_basic_block("going")
+        b.cbranch(b.icmp_signed("!=", failed, I64(0)), self.stop, going)
+        b.position_at_end(going)
+
+    def pointer(self, buffer: str) -> ir.Value:
+        # Loaded where it is used: a thousand pointers kept alive take LLVM seconds to place.
+        b = self.builder
+        slot = b.gep(self.table, [I64(self.position[buffer])], source_etype=POINTER)
+        return b.load(slot, typ=POINTER, align=8)
+
+    def step(self, step: Step) -> None:
+        b = self.builder
+        started = cycles(b) if self.profile else None
+        kernel, callee = self.kernels[step.kernel]
+        if step.barrier:
+            self.meet()
+        arguments = [self.pointer(use.name) for use in kernel.buffers]
+        names = [self.names[name] for name in self.program.names]
+        thread = [self.tid, self.nthreads, self.scratch, self.status]
+        b.call(callee, [*arguments, *names, *thread])
+        if started is not None:
+            with b.if_then(b.icmp_signed("==", self.tid, I64(0))):
+                spent = b.sub(cycles(b), started)
+                number = I64(PROFILE_START + self.number)
+                place = b.gep(self.status, [number], source_etype=I64)
+                b.store(b.add(b.load(place, typ=I64, align=8), spent), place, align=8)
+        self.number += 1
+
+    def repeat(self, item: Repeat) -> None:
+        b = self.builder
+        extent = emit_index(b, self.features, item.extent, self.names)
+        if not isinstance(item.extent, int) or item.extent == 0:
+            # what follows relies on a meeting, though there be no step
+            with b.if_then(b.icmp_signed("==", extent, I64(0))):
+                self.meet()
+        before = b.block
+        head, body, done = (b.append_basic_block(f"{item.index}.{n}") for n in _LOOP_BLOCKS)
+        b.branch(head)
+        b.position_at_end(head)
+        index = b.phi(I64)
+        index.add_incoming(I64(0), before)
+        b.cbranch(b.icmp_signed("<", index, extent), body, done)
+        b.position_at_end(body)
+        outer = self.names
+        self.names = {**outer, item.index: index}
+        self.items(item.items)
+        self.names = outer
+        index.add_incoming(b.add(index, I64(1)), b.block)
+        b.branch(head)
+        b.position_at_end(done)
+
+    def holds(self, buffer: str, offset: Index) -> ir.Value:
+        b = self.builder
+        at = emit_index(b, self.features, offset, self.names)
+        place = b.gep(self.pointer(buffer), [at], source_etype=I8)
+        return b.icmp_signed("!=", b.load(place, typ=I8, align=1), ir.Constant(I8, 0))
+
+    def choice(self, item: Choice) -> None:
+        if item.barrier:
+            self.meet()
+        with self.builder.if_else(self.holds(item.condition, item.offset)) as (then, other):
+            with then:
+                self.items(item.then)
+            with other:
+                self.items(item.other)
+
+    def again(self, item: While) -> None:
+        b = self.builder
+        head, body, done = (b.append_basic_block(f"while.{n}") for n in _LOOP_BLOCKS)
+        b.branch(head)
+        b.position_at_end(head)
+        self.items(item.test)
+        self.meet()
+        b.cbranch(self.holds(item.condition, 0), body, done)
+        b.position_at_end(body)
+        self.items(item.items)
+        b.branch(head)
+        b.position_at_end(done)
+
+    _ITEMS: ClassVar[dict[type, Callable]] = {
+        Step: step,
+        Repeat: repeat,
+        Choice: choice,
+        While: again,
+    }
+
+
+_LOOP_BLOCKS = ("head", "body", "done")
+
+
+def cycles(b: ir.IRBuilder) -> ir.Value:
+    """Read the processor's counter of cycles."""
+    name = "llvm.readcyclecounter"
+    kind = ir.FunctionType(I64, [])
+    return b.call(b.module.globals.get(name) or ir.Function(b.module, kind, name), [])
 
 
 def emit_barrier(module: ir.Module) -> ir.Function:

@@ -10,7 +10,7 @@ from llvmlite import ir
 
 from ..errors import VerificationError
 from ..ir.affine import linear_coefficient, substitute_index
-from ..ir.dims import FloorDiv, Symbol, symbols
+from ..ir.dims import symbols
 from ..ir.types import FLOATS, ITEM_BYTES
 from ..loops.ir import (
     Apply,
@@ -35,6 +35,7 @@ from ..loops.ir import (
 )
 from .elementwise import I1, I32, I64, MEMORY_TYPES, Elementwise, vector_of
 from .folds import COMBINE, Carry, lanes_of
+from .indices import emit_index
 from .llvm_lanes import LaneFeatures
 from .microkernels import Gemm, Tile, TileVector, emit_gemm, scratch_bytes
 from .microkernels import Store as TileStore
@@ -117,33 +118,7 @@ class KernelEmitter:
 
     def index(self, index: Index, scope: Scope) -> ir.Value:
         """Emit an index as an i64; a vector of them where a name in it holds one."""
-        if isinstance(index, int):
-            return I64(index)
-        total: ir.Value | None = None
-        for monomial, coefficient in index.terms:
-            product: ir.Value | None = None
-            for atom in monomial:
-                factor = self.atom(atom, scope)
-                product = factor if product is None else self.integer("mul", product, factor)
-            if product is None:
-                product = I64(coefficient)
-            elif coefficient != 1:
-                product = self.integer("mul", product, I64(coefficient))
-            total = product if total is None else self.integer("add", total, product)
-        return I64(0) if total is None else total
-
-    def atom(self, atom: Symbol | FloorDiv, scope: Scope) -> ir.Value:
-        if isinstance(atom, Symbol):
-            return scope.names[atom.name]
-        numerator = self.index(atom.numerator, scope)
-        ops = Elementwise(self.builder, lanes_of(numerator), self.features)
-        return ops.apply("floordiv", "int64", [numerator, ops.constant(atom.denominator, "int64")])
-
-    def integer(self, operation: str, a: ir.Value, b: ir.Value) -> ir.Value:
-        lanes = max(lanes_of(a), lanes_of(b))
-        ops = Elementwise(self.builder, lanes, self.features)
-        a, b = (x if lanes_of(x) == lanes else ops.splat(x) for x in (a, b))
-        return getattr(self.builder, operation)(a, b)
+        return emit_index(self.builder, self.features, index, scope.names)
 
     def lane_index(self, index: Index, scope: Scope) -> ir.Value:
         """Emit an index for every lane: the vector index counts up from lane to lane."""

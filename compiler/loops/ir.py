@@ -12,8 +12,15 @@
 
 A loop's ``kind`` is ``serial`` or ``vector`` (iterations are lanes); the iterations of a ``shared``
 loop are dealt out to the threads.  A kernel without a shared loop or contraction runs on one
-thread.  Everything is immutable and typed by the element type of its values.  A name that a kernel
-binds starts with ``%``, and a dimension symbol never does: they cannot be mistaken for each other.
+thread.
+
+    Item      = Step(kernel, barrier) | Repeat(index, extent, items)
+              | Choice(condition, offset, barrier, then, other) | While(test, condition, items)
+
+Items run in order.  An index of a `Repeat` is called by its depth, ``step.0``; kernels inside may
+use it like a size.  Everything is immutable and typed by the element type of its values.  A name
+that a kernel binds starts with ``%``, and a dimension symbol never does: they cannot be mistaken
+for each other.
 """
 
 from __future__ import annotations
@@ -265,6 +272,41 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Repeat:
+    """Run ``items`` for every ``index`` below ``extent``, in order."""
+
+    index: str
+    extent: Index
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Run ``then`` where the bool at ``offset`` in ``condition`` is true, else ``other``.
+
+    Threads meet before they look where ``barrier``.
+    """
+
+    condition: str
+    offset: Index
+    barrier: bool
+    then: tuple[Item, ...]
+    other: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class While:
+    """Run ``test``, meet, and as long as ``condition`` then is true, ``items`` and all again."""
+
+    test: tuple[Item, ...]
+    condition: str
+    items: tuple[Item, ...]
+
+
+Item = Step | Repeat | Choice | While
+
+
+@dataclass(frozen=True)
 class Storage:
     """Where a buffer lives: ``input``, ``output``, ``state``, ``constant`` or ``arena``.
 
@@ -285,10 +327,55 @@ class LoopProgram:
     """Kernels, the order in which they run, and the buffers that they share."""
 
     kernels: tuple[Kernel, ...]
-    steps: tuple[Step, ...]
+    items: tuple[Item, ...]
     storage: tuple[Storage, ...]
     symbols: tuple[str, ...]
     sites: tuple[CheckSite, ...] = ()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every kernel call in the order of the text, those in loops and branches once."""
+        return tuple(leaves(self.items))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The integers that kernels get as arguments: symbols, and the indices of repetitions."""
+        return (*self.symbols, *(step_index(depth) for depth in range(repeat_depth(self.items))))
+
+
+def step_index(depth: int) -> str:
+    """Return the index of repetitions inside ``depth`` others; no dimension has a dot."""
+    return f"step.{depth}"
+
+
+def parts(item: Item) -> tuple[tuple[Item, ...], ...]:
+    """Return the lists of items inside ``item``."""
+    match item:
+        case Repeat():
+            return (item.items,)
+        case Choice():
+            return item.then, item.other
+        case While():
+            return item.test, item.items
+        case _:
+            return ()
+
+
+def leaves(items: tuple[Item, ...]) -> Iterator[Step]:
+    """Yield every step, in order."""
+    for item in items:
+        if isinstance(item, Step):
+            yield item
+        for part in parts(item):
+            yield from leaves(part)
+
+
+def repeat_depth(items: tuple[Item, ...]) -> int:
+    """Return how many repetitions stand inside one another, at most."""
+    return max(
+        (isinstance(item, Repeat) + repeat_depth(part) for item in items for part in parts(item)),
+        default=0,
+    )
 
 
 def is_shared(kernel: Kernel) -> bool:

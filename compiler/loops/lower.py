@@ -9,15 +9,17 @@ memory; cheap ones are computed again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from ..errors import VerificationError
 from ..ir import ops
 from ..ir.affine import offset_of, split_linear
 from ..ir.dims import SymbolicDim, product, symbols
-from ..ir.graph import Node, scalar_value
+from ..ir.graph import Node, scalar_value, with_bodies
 from ..ir.scalars import COSTLY
 from ..ir.types import FLOATS, ITEM_BYTES, greatest_value, least_value
 from ..schedule.plan import BufferPlan, KernelGroup, Schedule, ScheduledGroup
+from .bodies import Place, lower_loop
 from .ir import (
     Apply,
     BufferUse,
@@ -30,6 +32,7 @@ from .ir import (
     Fold,
     Index,
     IndexValue,
+    Item,
     Kernel,
     Let,
     Literal,
@@ -55,13 +58,14 @@ SORT_WORK = 64
 class _Homes:
     """Where a group finds values in memory: at their homes, but for what it computes itself."""
 
-    def __init__(self, schedule: Schedule, group: KernelGroup) -> None:
+    def __init__(self, schedule: Schedule, step: ScheduledGroup) -> None:
         self.schedule = schedule
-        self.group = group
+        self.group = step.group
+        self.source = step.source
 
     def get(self, node: Node) -> str | None:
         if self.group.copies:
-            return self.schedule.snapshots.get(node) or self.schedule.home.get(node)
+            return self.source
         if node in self.group.axes and not isinstance(
             node.op, (ops.Input, ops.State, ops.Constant)
         ):
@@ -81,26 +85,41 @@ class _Homes:
 class _GroupLowering:
     """Lowers one scheduled group to a kernel."""
 
-    def __init__(self, step: ScheduledGroup, schedule: Schedule, number: int, sites: Sites) -> None:
+    def __init__(
+        self,
+        step: ScheduledGroup,
+        schedule: Schedule,
+        number: str,
+        sites: Sites,
+        places: Mapping[str, Place],
+    ) -> None:
         self.step = step
         self.schedule = schedule
         self.group: KernelGroup = step.group
         self.number = number
         self.sites = sites
-        self.home = _Homes(schedule, self.group)
+        self.places = places
+        self.home = _Homes(schedule, step)
         self.scratch: list[Storage] = []
         self.uses: dict[str, BufferUse] = {}
+        self.touched: set[str] = set()
         self.counter = 0
 
     def fresh(self, prefix: str) -> str:
         self.counter += 1
         return f"%{prefix}{self.counter}"
 
-    def read(self, buffer: str, dtype: str) -> None:
-        self.uses.setdefault(buffer, BufferUse(buffer, dtype, False))
+    def read(self, buffer: str, dtype: str) -> Place:
+        self.touched.add(buffer)
+        storage, start = self.places.get(buffer, (buffer, 0))
+        self.uses.setdefault(storage, BufferUse(storage, dtype, False))
+        return storage, start
 
-    def wrote(self, buffer: str, dtype: str) -> None:
-        self.uses[buffer] = BufferUse(buffer, dtype, True)
+    def write(self, buffer: str, dtype: str) -> Place:
+        self.touched.add(buffer)
+        storage, start = self.places.get(buffer, (buffer, 0))
+        self.uses[storage] = BufferUse(storage, dtype, True)
+        return storage, start
 
     # -- levels --------------------------------------------------------------------------------
 
@@ -168,8 +187,8 @@ class _GroupLowering:
         for node, names, value in values:
             offset = offset_of(node.shape, pull.member_index(node))
             for name in names:
-                self.wrote(name, node.dtype)
-                pull.body.append(Store(name, offset, value))
+                storage, start = self.write(name, node.dtype)
+                pull.body.append(Store(storage, start + offset, value))
 
     def lower_loops(self) -> tuple[Stmt, ...]:
         group = self.group
@@ -334,13 +353,18 @@ class _GroupLowering:
     ) -> Operand:
         """Return a `FlatContract`'s operand; its tables are taken from the front of ``tables``."""
         pull = Pull(self, {})
-        buffer, prologue = pull.flat_memory(node)
+        buffer, start, prologue = pull.flat_memory(node)
         offset, *strides = steps
+        offset = start + offset
         for index, stride in zip(batch, strides, strict=False):
             offset = index * stride + offset
         if len(strides) > len(batch):
             return Operand(buffer, offset, strides[-2], strides[-1], prologue)
-        row, column = (pull.flat_memory(tables.pop(0))[0] for _ in range(2))
+        (row, first, _), (column, second, _) = (
+            pull.flat_memory(tables.pop(0)) for _ in range(2)
+        )
+        if first != 0 or second != 0:
+            raise VerificationError(f"the tables of {node!r} are parts of other buffers")
         return Operand(buffer, offset, row, column, prologue)
 
     def lower_scatter(self, anchor: Node) -> tuple[Stmt, ...]:
@@ -357,8 +381,9 @@ class _GroupLowering:
         body: list[Stmt] = []
         slot = SymbolicDim.of("%z")
         for name in targets:
-            self.wrote(name, dtype)
-            zero = Store(name, offset_of(anchor.shape, (*before, slot, *after)), Literal(dtype, 0))
+            storage, start = self.write(name, dtype)
+            place = start + offset_of(anchor.shape, (*before, slot, *after))
+            zero = Store(storage, place, Literal(dtype, 0))
             body.append(Loop("%z", op.size, "serial", (zero,)))
         pull = Pull(self, {})
         position = pull.value(indices, tuple(positions))
@@ -368,8 +393,9 @@ class _GroupLowering:
         safe = pull.let_index(Apply("int64", "minimum", (pull.bind(low), top)))
         value = pull.value(updates, (*before, *positions, *after))
         for name in targets:
-            offset = offset_of(anchor.shape, (*before, safe, *after))
-            pull.body.append(Store(name, offset, value, accumulate=True))
+            storage, start = self.write(name, dtype)
+            offset = start + offset_of(anchor.shape, (*before, safe, *after))
+            pull.body.append(Store(storage, offset, value, accumulate=True))
         accumulate: tuple[Stmt, ...] = tuple(pull.body)
         for axis in reversed(range(indices.type.rank)):
             accumulate = (Loop(f"%i{axis}", indices.shape[axis], "serial", accumulate),)
@@ -474,7 +500,7 @@ class _GroupLowering:
         """Return a new buffer of this kernel alone, with as many elements as ``like``."""
         name = f"s{self.number}.{len(self.scratch)}"
         self.scratch.append(Storage(name, dtype, like.type.size, "arena", name))
-        self.wrote(name, dtype)
+        self.write(name, dtype)
         return name
 
     # -- the kernel ----------------------------------------------------------------------------
@@ -488,7 +514,7 @@ class _GroupLowering:
         operations = sum(1 for s in walk(body) if isinstance(s, Let))
         operations += SORT_WORK * any(isinstance(s, Sort) for s in walk(body))
         sizes: Index = 0
-        for name in self.uses:
+        for name in sorted(self.touched):
             plan = self.schedule.buffers.get(name)
             if plan is not None:
                 sizes = plan.size * ITEM_BYTES[plan.dtype] + sizes
@@ -558,25 +584,66 @@ def lower_schedule(schedule: Schedule, checks: frozenset[str] = frozenset()) -> 
     ``checks``: ``nan`` reports the first operator that makes a NaN, ``bounds`` an access outside
     its buffer.
     """
-    sites = Sites(checks)
-    kernels: list[Kernel] = []
-    steps: list[Step] = []
-    storage = [_storage_of(plan) for plan in schedule.buffers.values()]
-    preflight = lower_requirements(schedule, sites)
-    if preflight is not None:
-        kernels.append(preflight)
-        steps.append(Step(preflight.name, False))
-    for number, step in enumerate(schedule.steps):
-        lowering = _GroupLowering(step, schedule, number, sites)
-        kernel = lowering.lower()
-        storage.extend(lowering.scratch)
-        kernels.append(kernel)
-        first = preflight is not None and number == 0
-        steps.append(Step(kernel.name, step.barrier or first))
-    names: set[str] = set()
-    for node in schedule.program.nodes():
-        for dim in (*node.shape, *ops.dims_of(node.op)):
-            names |= symbols(dim)
-    return LoopProgram(
-        tuple(kernels), tuple(steps), tuple(storage), tuple(sorted(names)), tuple(sites.sites)
-    )
+    return _ProgramLowering(Sites(checks)).lower(schedule)
+
+
+class _ProgramLowering:
+    """Collects the kernels and buffers of a schedule and of the bodies in it."""
+
+    def __init__(self, sites: Sites) -> None:
+        self.sites = sites
+        self.kernels: list[Kernel] = []
+        self.storage: list[Storage] = []
+
+    def lower(self, schedule: Schedule) -> LoopProgram:
+        self.storage = [_storage_of(plan) for plan in schedule.buffers.values()]
+        items: list[Item] = []
+        preflight = lower_requirements(schedule, self.sites)
+        if preflight is not None:
+            self.kernels.append(preflight)
+            items.append(Step(preflight.name, False))
+        items += self.items(schedule, {}, 0, "", meet=preflight is not None)
+        names: set[str] = set()
+        for node in with_bodies(schedule.program.nodes()):
+            for dim in (*node.shape, *ops.dims_of(node.op)):
+                names |= symbols(dim)
+        return LoopProgram(
+            tuple(self.kernels),
+            tuple(items),
+            tuple(self.storage),
+            tuple(sorted(names)),
+            tuple(self.sites.sites),
+        )
+
+    def items(
+        self,
+        schedule: Schedule,
+        places: Mapping[str, Place],
+        depth: int,
+        prefix: str,
+        meet: bool = False,
+    ) -> list[Item]:
+        """Lower the groups of a schedule; ``meet``: threads do before the first of them."""
+        items: list[Item] = []
+        for number, step in enumerate(schedule.steps):
+            name = f"{prefix}{number}"
+            if step.loop is not None:
+                items += lower_loop(step.loop, places, depth, f"{name}.", self.body)
+                continue
+            lowering = _GroupLowering(step, schedule, name, self.sites, places)
+            kernel = lowering.lower()
+            self.storage.extend(lowering.scratch)
+            self.kernels.append(kernel)
+            items.append(Step(kernel.name, step.barrier or (meet and not items)))
+        return items
+
+    def body(
+        self, schedule: Schedule, places: Mapping[str, Place], depth: int, prefix: str, meet: bool
+    ) -> tuple[Item, ...]:
+        """Lower one body, whose formals and results have their ``places`` already."""
+        self.storage += [
+            _storage_of(plan)
+            for plan in schedule.buffers.values()
+            if plan.kind in {"arena", "constant"}
+        ]
+        return tuple(self.items(schedule, places, depth, prefix, meet))

@@ -20,12 +20,14 @@ from .ir import (
     Carry,
     Check,
     CheckSite,
+    Choice,
     Contraction,
     Convert,
     Expr,
     Fold,
     Index,
     IndexValue,
+    Item,
     Kernel,
     Let,
     Literal,
@@ -34,15 +36,17 @@ from .ir import (
     LoopProgram,
     Operand,
     Philox,
+    Repeat,
     Sort,
     Step,
     Stmt,
     Storage,
     Store,
     Var,
+    While,
 )
 
-Item = TypeVar("Item")
+Part = TypeVar("Part")
 
 STORAGE_KINDS = ("input", "output", "state", "constant", "arena")
 _TOKEN = re.compile(
@@ -111,9 +115,9 @@ class _Line:
         if self.peek()[0] != "end":
             raise self.error(f"unexpected {self.peek()[1]}")
 
-    def sequence(self, close: str, item: Callable[[], Item]) -> tuple[Item, ...]:
+    def sequence(self, close: str, item: Callable[[], Part]) -> tuple[Part, ...]:
         """Read comma-separated items up to and with ``close``."""
-        items: list[Item] = []
+        items: list[Part] = []
         while not self.accept(close):
             if items:
                 self.expect(",")
@@ -441,6 +445,53 @@ def _read_kernel(lines: list[_Line], start: int) -> tuple[Kernel, int]:
     return Kernel(name, buffers, body, flops, size, work, label), block.position
 
 
+def _read_items(lines: list[_Line], start: int, indent: int) -> tuple[tuple[Item, ...], int]:
+    """Read the items that are indented by ``indent``; return them and where they end."""
+    items: list[Item] = []
+    position = start
+
+    def block(head: _Line) -> tuple[Item, ...]:
+        nonlocal position
+        head.expect(":")
+        head.end()
+        inner, position = _read_items(lines, position + 1, indent + 2)
+        return inner
+
+    def following(word: str) -> _Line:
+        if position == len(lines) or lines[position].indent != indent:
+            raise lines[position - 1].error(f"expected {word!r} behind it")
+        lines[position].expect(word)
+        return lines[position]
+
+    while position < len(lines) and lines[position].indent >= indent:
+        line = lines[position]
+        if line.indent != indent:
+            raise line.error(f"is indented by {line.indent}, not {indent}")
+        barrier = line.peek(1)[0] != "end" and line.accept("barrier")
+        alone = line.peek(1)[0] == "end"
+        if not alone and line.accept("repeat"):
+            index = line.name()
+            line.expect("in")
+            extent = line.index()
+            items.append(Repeat(index, extent, block(line)))
+        elif not alone and line.accept("if"):
+            condition = line.name()
+            line.expect("[")
+            offset = line.index()
+            line.expect("]")
+            then = block(line)
+            items.append(Choice(condition, offset, barrier, then, block(following("else"))))
+        elif not alone and line.accept("test"):
+            test = block(line)
+            line = following("while")
+            items.append(While(test, line.name(), block(line)))
+        else:
+            items.append(Step(line.name(), barrier))
+            line.end()
+            position += 1
+    return tuple(items), position
+
+
 def _read_storage(line: _Line, kind: str, constants: Mapping[str, ops.Value]) -> Storage:
     name, dtype = line.name(), line.dtype()
     line.expect("[")
@@ -486,7 +537,7 @@ def parse_loop_program(text: str, constants: Mapping[str, ops.Value] | None = No
     symbols: tuple[str, ...] = ()
     storage: list[Storage] = []
     sites: list[CheckSite] = []
-    steps: list[Step] = []
+    items: tuple[Item, ...] = ()
     kernels: list[Kernel] = []
     position = 0
     while position < len(lines):
@@ -503,12 +554,7 @@ def parse_loop_program(text: str, constants: Mapping[str, ops.Value] | None = No
         elif word == "site":
             sites.append(_read_site(line))
         elif word == "steps":
-            while position < len(lines) and lines[position].indent:
-                step = lines[position]
-                barrier = step.peek(1)[0] != "end" and step.accept("barrier")
-                steps.append(Step(step.name(), barrier))
-                step.end()
-                position += 1
+            items, position = _read_items(lines, position, 2)
         elif word == "kernel":
             dtypes.clear()
             kernel, position = _read_kernel(lines, position - 1)
@@ -516,4 +562,4 @@ def parse_loop_program(text: str, constants: Mapping[str, ops.Value] | None = No
         else:
             raise line.error(f"unexpected {word}")
         line.end()
-    return LoopProgram(tuple(kernels), tuple(steps), tuple(storage), symbols, tuple(sites))
+    return LoopProgram(tuple(kernels), items, tuple(storage), symbols, tuple(sites))

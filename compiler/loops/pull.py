@@ -60,8 +60,8 @@ class Group(Protocol):
         """Return a name that the kernel has not used."""
         ...
 
-    def read(self, buffer: str, dtype: str) -> None:
-        """Note that the kernel reads ``buffer``."""
+    def read(self, buffer: str, dtype: str) -> tuple[str, Index]:
+        """Note that the kernel reads ``buffer``; return its storage and where in it it begins."""
         ...
 
     def is_row_value(self, node: Node) -> bool:
@@ -198,8 +198,10 @@ class Pull:
                 raise VerificationError(f"{node!r} is needed in memory and is not there")
         return self.load(home[node], node, index, None), tuple(steps)
 
-    def flat_memory(self, node: Node) -> tuple[str, tuple[tuple[str, Literal | None], ...]]:
-        """Return the buffer that holds ``node`` in order, and the prologue steps after it."""
+    def flat_memory(
+        self, node: Node
+    ) -> tuple[str, Index, tuple[tuple[str, Literal | None], ...]]:
+        """Return the storage that holds ``node`` in order from where, and the prologue steps."""
         home = self.lowering.home
         steps: list[tuple[str, Literal | None]] = []
         while node not in home:
@@ -213,14 +215,13 @@ class Pull:
                 (node,) = node.inputs
             else:
                 raise VerificationError(f"{node!r} is needed in memory and is not there")
-        self.lowering.read(home[node], node.dtype)
-        return home[node], tuple(steps)
+        return *self.lowering.read(home[node], node.dtype), tuple(steps)
 
     def load(self, buffer: str, node: Node, index: tuple[Index, ...], guard: Expr | None) -> Load:
-        self.lowering.read(buffer, node.dtype)
+        storage, start = self.lowering.read(buffer, node.dtype)
         offset = offset_of(node.shape, index)
         self.check_bounds(buffer, node, offset, guard)
-        return Load(node.dtype, buffer, offset, guard)
+        return Load(node.dtype, storage, start + offset, guard)
 
     def guarded(self, expr: Expr, guard: Expr | None) -> Expr:
         if guard is None:
@@ -306,8 +307,8 @@ class Pull:
         if number is not None:
             return self.guarded(Literal(node.dtype, number), guard)
         buffer = self.lowering.home[source]
-        self.lowering.read(buffer, node.dtype)
-        return Load(node.dtype, buffer, offset_of(node.shape, index), guard)
+        storage, start = self.lowering.read(buffer, node.dtype)
+        return Load(node.dtype, storage, start + offset_of(node.shape, index), guard)
 
     def conjunction(self, conditions: list[Expr], guard: Expr | None) -> Expr | None:
         result = guard

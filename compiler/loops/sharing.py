@@ -20,7 +20,7 @@ def share_kernels(program: LoopProgram) -> dict[str, Kernel]:
     """
     first: dict[str, Kernel] = {}
     return {
-        kernel.name: first.setdefault(kernel_signature(kernel, program.symbols), kernel)
+        kernel.name: first.setdefault(kernel_signature(kernel, program.names), kernel)
         for kernel in program.kernels
     }
 

@@ -1,10 +1,12 @@
 """The kernel IR as text, one statement a line, the way the grammar in `ir` reads.
 
-    program   = symbols { storage } { site } steps { kernel }
+    program   = symbols { storage } { site } 'steps' { item } { kernel }
     symbols   = 'symbols' { name }
     storage   = kind name ':' dtype '[' index ']' [ '=' '#'digest ] [ label ]
     site      = 'site' text [ '@' text ':' number text ]
-    steps     = 'steps' { [ 'barrier' ] kernel name }
+    item      = [ 'barrier' ] kernel name | 'repeat' name 'in' index ':' { item }
+              | [ 'barrier' ] 'if' name '[' index ']' ':' { item } 'else' ':' { item }
+              | 'test' ':' { item } 'while' name ':' { item }
     kernel    = 'kernel' name '(' { name ':' dtype [ '!' ] } ')' 'flops' index 'bytes' index
                 'work' index [ label ] ':' { statement }
     statement = '%'name '=' expr | name '[' index ']' ( '=' | '+=' ) expr
@@ -39,12 +41,14 @@ from .ir import (
     BufferUse,
     Check,
     CheckSite,
+    Choice,
     Contraction,
     Convert,
     Expr,
     Fold,
     Index,
     IndexValue,
+    Item,
     Kernel,
     Let,
     Literal,
@@ -53,12 +57,14 @@ from .ir import (
     LoopProgram,
     Operand,
     Philox,
+    Repeat,
     Sort,
     Step,
     Stmt,
     Storage,
     Store,
     Var,
+    While,
 )
 
 _WORD = re.compile(r"%?[A-Za-z_][A-Za-z0-9_.]*\Z")
@@ -211,8 +217,30 @@ def _format_site(site: CheckSite, sources: bool) -> str:
     return line
 
 
-def _format_step(step: Step) -> str:
-    return f"{_INDENT}{'barrier ' if step.barrier else ''}{format_name(step.kernel)}"
+def _format_items(items: tuple[Item, ...], indent: str) -> list[str]:
+    lines: list[str] = []
+    deeper = indent + _INDENT
+    for item in items:
+        match item:
+            case Step():
+                barrier = "barrier " if item.barrier else ""
+                lines.append(f"{indent}{barrier}{format_name(item.kernel)}")
+            case Repeat():
+                lines.append(f"{indent}repeat {item.index} in {format_index(item.extent)}:")
+                lines += _format_items(item.items, deeper)
+            case Choice():
+                barrier = "barrier " if item.barrier else ""
+                place = _format_place(item.condition, item.offset)
+                lines.append(f"{indent}{barrier}if {place}:")
+                lines += _format_items(item.then, deeper)
+                lines.append(f"{indent}else:")
+                lines += _format_items(item.other, deeper)
+            case While():
+                lines.append(f"{indent}test:")
+                lines += _format_items(item.test, deeper)
+                lines.append(f"{indent}while {format_name(item.condition)}:")
+                lines += _format_items(item.items, deeper)
+    return lines
 
 
 def format_loop_program(program: LoopProgram, sources: bool = False) -> str:
@@ -221,6 +249,6 @@ def format_loop_program(program: LoopProgram, sources: bool = False) -> str:
     lines += map(_format_storage, program.storage)
     lines += [_format_site(site, sources) for site in program.sites]
     lines.append("steps")
-    lines += map(_format_step, program.steps)
+    lines += _format_items(program.items, _INDENT)
     lines += map(format_kernel, program.kernels)
     return "\n".join(lines) + "\n"

@@ -20,12 +20,14 @@ from .ir import (
     Apply,
     BufferUse,
     Check,
+    Choice,
     Contraction,
     Convert,
     Expr,
     Fold,
     Index,
     IndexValue,
+    Item,
     Kernel,
     Let,
     Literal,
@@ -34,11 +36,15 @@ from .ir import (
     LoopProgram,
     Operand,
     Philox,
+    Repeat,
     Sort,
+    Step,
     Stmt,
     Storage,
     Store,
     Var,
+    While,
+    step_index,
     walk,
 )
 from .text import format_expr, format_kernel, format_statement
@@ -55,15 +61,15 @@ def verify_loops(program: LoopProgram) -> LoopProgram:
         raise VerificationError("two kernels share a name")
     for kernel in program.kernels:
         _KernelRules(kernel, program, storage).verify()
-    _verify_steps(program, kernels, storage)
+    _StepRules(program, kernels, storage).verify(program.items)
     return program
 
 
 def _verify_storage(program: LoopProgram) -> dict[str, Storage]:
     storage: dict[str, Storage] = {}
     for name in program.symbols:
-        if name.startswith("%"):
-            raise VerificationError(f"dimension {name} starts with '%', as names in kernels do")
+        if name.startswith("%") or "." in name:
+            raise VerificationError(f"dimension {name} is called as only names in kernels are")
     for place in program.storage:
         if place.name in storage:
             raise VerificationError(f"two buffers are called {place.name}")
@@ -84,33 +90,106 @@ def _verify_storage(program: LoopProgram) -> dict[str, Storage]:
     return storage
 
 
-def _verify_steps(
-    program: LoopProgram, kernels: dict[str, Kernel], storage: dict[str, Storage]
-) -> None:
+class _StepRules:
     """Steps run known kernels; within a phase none touches what another writes."""
-    written: set[str] = set()
-    phase_reads: dict[str, str] = {}
-    phase_writes: dict[str, str] = {}
-    for step in program.steps:
-        kernel = kernels.get(step.kernel)
+
+    def __init__(
+        self, program: LoopProgram, kernels: dict[str, Kernel], storage: dict[str, Storage]
+    ) -> None:
+        self.program = program
+        self.kernels = kernels
+        self.storage = storage
+        self.written: set[str] = set()
+        self.phase_reads: dict[str, str] = {}
+        self.phase_writes: dict[str, str] = {}
+
+    def meet(self) -> None:
+        self.phase_reads, self.phase_writes = {}, {}
+
+    def verify(self, items: tuple[Item, ...], depth: int = 0) -> None:
+        for item in items:
+            match item:
+                case Step():
+                    self.step(item)
+                case Repeat():
+                    self.repeat(item, depth)
+                case Choice():
+                    if item.barrier:
+                        self.meet()
+                    self.predicate(item.condition)
+                    self.branches(item, depth)
+                case While():
+                    self.again(item.test, depth)
+                    self.meet()
+                    self.predicate(item.condition)
+                    self.again(item.items, depth)
+
+    def step(self, step: Step) -> None:
+        kernel = self.kernels.get(step.kernel)
         if kernel is None:
             raise VerificationError(f"a step runs {step.kernel}, which is no kernel")
         if step.barrier:
-            phase_reads, phase_writes = {}, {}
+            self.meet()
         for use in kernel.buffers:
-            other = phase_writes.get(use.name)
+            other = self.phase_writes.get(use.name)
             if other is None and use.written:
-                other = phase_reads.get(use.name)
+                other = self.phase_reads.get(use.name)
             if other is not None:
                 raise VerificationError(
                     f"{kernel.name} and {other} share {use.name} without a barrier between them"
                 )
-            if storage[use.name].kind == "arena" and not use.written and use.name not in written:
+            place = self.storage[use.name]
+            if place.kind == "arena" and not use.written and use.name not in self.written:
                 raise VerificationError(f"{kernel.name} reads {use.name} before any kernel writes")
         for use in kernel.buffers:
-            (phase_writes if use.written else phase_reads)[use.name] = kernel.name
+            (self.phase_writes if use.written else self.phase_reads)[use.name] = kernel.name
             if use.written:
-                written.add(use.name)
+                self.written.add(use.name)
+
+    def repeat(self, item: Repeat, depth: int) -> None:
+        if item.index != step_index(depth):
+            raise VerificationError(f"{item.index} repeats at depth {depth}")
+        missing = _symbols(item.extent) - set(self.program.symbols)
+        if missing:
+            raise VerificationError(f"{item.index} runs up to unknown {', '.join(sorted(missing))}")
+        self.again(item.items, depth + 1)
+
+    def again(self, items: tuple[Item, ...], depth: int) -> None:
+        """Items that follow themselves: threads meet before the first of them."""
+        if items and not _begins_with_meeting(items):
+            raise VerificationError("threads do not meet between the steps of a loop")
+        self.verify(items, depth)
+
+    def branches(self, item: Choice, depth: int) -> None:
+        before = set(self.written)
+        reads, writes = dict(self.phase_reads), dict(self.phase_writes)
+        ends = []
+        for branch in (item.then, item.other):
+            self.written = set(before)
+            self.phase_reads, self.phase_writes = dict(reads), dict(writes)
+            self.verify(branch, depth)
+            ends.append((self.written, self.phase_reads, self.phase_writes))
+        self.written = ends[0][0] & ends[1][0]
+        self.phase_reads = ends[0][1] | ends[1][1]
+        self.phase_writes = ends[0][2] | ends[1][2]
+
+    def predicate(self, name: str) -> None:
+        place = self.storage.get(name)
+        if place is None or place.dtype != "bool":
+            raise VerificationError(f"{name} decides and is no bool buffer")
+        if name in self.phase_writes:
+            raise VerificationError(f"{name} decides without a barrier behind its kernel")
+        self.phase_reads[name] = "a decision"
+
+
+def _begins_with_meeting(items: tuple[Item, ...]) -> bool:
+    match items[0]:
+        case Step() | Choice() as item:
+            return item.barrier
+        case Repeat() as item:
+            return _begins_with_meeting(item.items)
+        case While() as item:
+            return _begins_with_meeting(item.test)
 
 
 @dataclass
@@ -133,7 +212,7 @@ class _KernelRules:
     def __init__(self, kernel: Kernel, program: LoopProgram, storage: dict[str, Storage]) -> None:
         self.kernel = kernel
         self.storage = storage
-        self.symbols = frozenset(program.symbols)
+        self.symbols = frozenset(program.names)
         self.sites = len(program.sites)
         self.uses: dict[str, BufferUse] = {}
         self.bound: set[str] = set()

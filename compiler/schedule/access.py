@@ -29,7 +29,7 @@ FREE = (
     ops.Concat,
 )
 #: Read their inputs again and again, at indices of their own.
-READERS = (*ops.CONTRACTIONS, ops.ScatterAdd, ops.Gather, ops.Window)
+READERS = (*ops.CONTRACTIONS, ops.ScatterAdd, ops.Gather, ops.Window, ops.Nested)
 #: A function of leaves with more operations than this gets a kernel of its own.
 FREE_LIMIT = 8
 POINTWISE_VIEWS = (ops.Broadcast, ops.Transpose, ops.Reshape)
@@ -195,6 +195,8 @@ def memory_reads(node: Node, stored: frozenset[Node] = frozenset()) -> list[Node
             return []
         case ops.Reshape():
             return [strip_aliases(node)] if is_alias(node) else []
+        case ops.Nested():
+            return [strip_aliases(x) for x in node.inputs]
         case _:
             return [peel(x, identity_axes(x), stored)[0] for x in node.inputs]
 

@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..ir import ops
+from ..ir.bodies import families, family
 from ..ir.dims import product
 from ..ir.graph import Node, Program
 from ..ir.types import Dim
 from .access import Access, AxisMap, direct_reads, strip_aliases
-from .plan import ANCHORS, KernelGroup
+from .loops import loop_programs
+from .plan import ANCHORS, BodyGroups, KernelGroup
 from .siblings import merge_siblings
 from .text import name_node
 
@@ -254,12 +256,32 @@ def _find_obstacle(state: _Grouping, group: KernelGroup, node: Node) -> str:
     )
 
 
+def _open_loop(
+    state: _Grouping, node: Node, alike: list[Node], fuse: bool, explain: Explain
+) -> None:
+    """Open the group of a loop or branch: all of its results at once."""
+    for member in alike:
+        state.sources[member] = state.access.kernel_sources(member)
+    group = state.open(node, [], (None,) * node.type.rank)
+    for member in alike:
+        if member is not node:
+            state.add(group, member, (None,) * member.type.rank)
+    assert isinstance(node.op, ops.Nested)
+    group.anchor = node
+    used = sorted({member.op.output for member in alike})  # type: ignore[attr-defined]
+    group.bodies = tuple(
+        BodyGroups(program, group_nodes(program, fuse, explain), carries)
+        for program, carries in loop_programs(node.op, used)
+    )
+
+
 def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGroup]:
     """Return the kernel groups of ``program``; every computed node is a member of exactly one."""
     access = Access(program)
     state = _Grouping(access)
+    loops = families(access.nodes)
     for node in access.nodes:
-        if not access.is_computed(node):
+        if not access.is_computed(node) or node in state.group_of:
             continue
         state.sources[node] = access.kernel_sources(node)
         match node.op:
@@ -273,6 +295,8 @@ def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGr
                     _open_reduction(state, node)
             case _ if isinstance(node.op, ANCHORS):
                 state.open(node, *compact_axes(node)).anchor = node
+            case ops.Nested():
+                _open_loop(state, node, loops[family(node)], fuse, explain)
             case _:
                 state.open(node, *compact_axes(node))
     for root in map(strip_aliases, program.roots):

@@ -2,7 +2,8 @@
 
 A state's update is stored into the state itself where every other reader of the old value can run
 before; otherwise it goes to the arena and is copied at the end.  A barrier stands before a kernel
-only where it conflicts with one since the last barrier.
+only where it conflicts with one since the last barrier.  A loop begins with one, and so does every
+step of it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 from ..analysis.scheduling import lexicographical_order
 from ..ir import ops
 from ..ir.graph import Node, Program
-from .access import LEAVES, Access, is_small_constant, memory_reads, strip_aliases
+from .access import Access, strip_aliases
 from .fusion import compact_axes
-from .plan import BufferPlan, KernelGroup, Schedule, ScheduledGroup
+from .loops import carry_count
+from .placement import Copy, LoopBuffers, Placement
+from .plan import KernelGroup, Schedule, ScheduledGroup, ScheduledLoop
 
 
 class _Reads:
@@ -60,7 +63,7 @@ def _plan_updates(
             and value.shape == state.shape
             and group.axes[value] == _axes_of_leaf(group, state, value, access)
         )
-        movable = not any(reach.path(writer, reader) for reader in readers)
+        movable = not group.bodies and not any(reach.path(writer, reader) for reader in readers)
         if movable and same_index and value not in readers_elsewhere:
             in_place.setdefault(value, []).append(state)
             for reader in readers:
@@ -107,71 +110,40 @@ class _Reachability:
                 self.after[number] = mask | new
 
 
-def order_groups(program: Program, groups: list[KernelGroup]) -> Schedule:
-    """Return the schedule of ``groups``."""
+def order_groups(program: Program, groups: list[KernelGroup], prefix: str = "") -> Schedule:
+    """Return the schedule of ``groups``; ``prefix`` tells a body's buffers from all others."""
     access = Access(program)
     group_of = {node: group.number for group in groups for node in group.members}
     reads = _Reads(groups, access)
     in_place, copied, extra = _plan_updates(program, groups, group_of, reads, access)
     update_of = dict(program.updates)
 
-    first_copy = len(groups)
+    places = Placement(program, access, prefix)
+    for value, states in in_place.items():
+        places.targets.setdefault(value, []).extend(places.home[state] for state in states)
+    finals = {node for group in groups if group.bodies for node in carried_results(group)}
+    kept = [{strip_aliases(update_of[state])} for state in copied]
+    places.declare_temporaries({v for values in (*reads.values, *kept) for v in values} - finals)
+    loops = places.place_loops(groups, [*reads.values, *kept])
     for state in copied:
         value = strip_aliases(update_of[state])
-        group = KernelGroup(len(groups), compact_axes(value)[0], copies=True)
-        group.members.append(value)
-        group.axes[value] = compact_axes(value)[1]
-        groups.append(group)
-        reads.leaves.append({})
-        reads.values.append({value})
+        source = places.snapshots.get(value, places.home[value])
+        places.copies.append(Copy(value, source, places.home[state], state=state))
 
-    buffers: dict[str, BufferPlan] = {}
-    home: dict[Node, str] = {}
-    targets: dict[Node, list[str]] = {}
-
-    in_memory = {source for node in program.nodes() for source in memory_reads(node, access.stored)}
-
-    def declare(name: str, node: Node, kind: str, label: str = "") -> str:
-        buffers.setdefault(
-            name, BufferPlan(name, node.dtype, node.type.size, kind, node, label or name)
-        )
-        return name
-
-    for node in program.nodes():
-        match node.op:
-            case ops.Input(label):
-                home[node] = declare(f"in.{label}", node, "input", label)
-            case ops.State(label):
-                home[node] = declare(f"state.{len(buffers)}", node, "state", label)
-            case ops.Constant() if node in in_memory or not is_small_constant(node):
-                home[node] = declare(f"const.{len(buffers)}", node, "constant")
-    for values in reads.values:
-        for value in values:
-            targets.setdefault(value, [])
-    for name, root in program.outputs:
-        node = strip_aliases(root)
-        buffer = declare(f"out.{name}", root, "output", name)
-        targets.setdefault(node, []).append(buffer)
-        home.setdefault(node, buffer)
-    for value, states in in_place.items():
-        for state in states:
-            targets.setdefault(value, []).append(home[state])
-    snapshots: dict[Node, str] = {}
-    position = {node: number for number, node in enumerate(access.nodes)}
-    readable = {value for values in reads.values for value in values}
-    for number, value in enumerate(sorted(readable, key=position.__getitem__)):
-        if value not in home or isinstance(value.op, LEAVES):
-            snapshot = declare(f"t{number}", value, "arena")
-            targets[value].insert(0, snapshot)
-            if isinstance(value.op, LEAVES):
-                snapshots[value] = snapshot
-            else:
-                home[value] = snapshot
-
+    first_copy = len(groups)
     edges = {(group_of[v], n) for n, values in enumerate(reads.values) for v in values}
     edges |= set(extra)
-    for number, state in enumerate(copied, start=first_copy):
-        edges |= {(n, number) for n in range(first_copy) if state in reads.leaves[n]}
+    for number, copy in enumerate(places.copies, start=first_copy):
+        group = KernelGroup(number, compact_axes(copy.value)[0], copies=True)
+        group.members.append(copy.value)
+        group.axes[copy.value] = compact_axes(copy.value)[1]
+        groups.append(group)
+        if copy.value in group_of:
+            edges.add((group_of[copy.value], number))
+        if copy.begins is not None:
+            edges.add((number, copy.begins))
+        if copy.state is not None:
+            edges |= {(n, number) for n in range(first_copy) if copy.state in reads.leaves[n]}
     order = lexicographical_order(range(len(groups)), edges)
 
     steps: list[ScheduledGroup] = []
@@ -180,19 +152,62 @@ def order_groups(program: Program, groups: list[KernelGroup]) -> Schedule:
     read: set[str] = set()
     for number in order:
         group = groups[number]
+        loop = None
+        source = None
         if number >= first_copy:
-            node = group.members[0]
-            stores = ((node, (home[copied[number - first_copy]],)),)
+            copy = places.copies[number - first_copy]
+            source = copy.source
+            stores = ((copy.value, (copy.target,)),)
+            writes, loads = {copy.target}, {source}
+        elif group.bodies:
+            loop = _schedule_loop(group, loops[number], prefix)
+            stores = tuple((n, (places.home[n],)) for n in group.members)
+            writes, loads = _loop_conflicts(loop)
         else:
-            stores = tuple((n, tuple(targets[n])) for n in group.members if targets.get(n))
-        writes = {name for _, names in stores for name in names}
-        loads = {home[leaf] for leaf in reads.leaves[number] if leaf in home}
-        loads |= {snapshots.get(value, home[value]) for value in reads.values[number]}
-        barrier = bool(writes & (written | read) or loads & written)
+            stores = tuple(
+                (n, tuple(places.targets[n])) for n in group.members if places.targets.get(n)
+            )
+            writes = {name for _, names in stores for name in names}
+            loads = {places.home[leaf] for leaf in reads.leaves[number] if leaf in places.home}
+            loads |= {places.home[value] for value in reads.values[number]}
+        barrier = loop is not None or bool(writes & (written | read) or loads & written)
         if barrier:
             phase += 1
             written, read = set(), set()
         written |= writes
         read |= loads
-        steps.append(ScheduledGroup(group, stores, barrier, phase))
-    return Schedule(program, tuple(steps), buffers, home, snapshots)
+        steps.append(ScheduledGroup(group, stores, barrier, phase, source, loop))
+    return Schedule(program, tuple(steps), places.plans, places.home)
+
+
+def carried_results(group: KernelGroup) -> list[Node]:
+    """Return the results of a loop that are carries after its last step."""
+    assert group.anchor is not None and isinstance(group.anchor.op, ops.Nested)
+    count = carry_count(group.anchor.op)
+    return [node for node in group.members if node.op.output < count]  # type: ignore[attr-defined]
+
+
+def _schedule_loop(group: KernelGroup, buffers: LoopBuffers, prefix: str) -> ScheduledLoop:
+    assert group.anchor is not None and isinstance(group.anchor.op, ops.Nested)
+    bodies = tuple(
+        order_groups(body.program, body.groups, f"{prefix}L{group.number}{letter}.")
+        for letter, body in zip("ab", group.bodies, strict=False)
+    )
+    carries = tuple(body.carries for body in group.bodies)
+    return ScheduledLoop(
+        group.anchor.op,
+        bodies,
+        carries,
+        buffers.inputs,
+        buffers.carries,
+        buffers.outputs,
+        buffers.condition,
+    )
+
+
+def _loop_conflicts(loop: ScheduledLoop) -> tuple[set[str], set[str]]:
+    """Return the buffers that a loop writes and those that it reads."""
+    writes = {*loop.carries, *loop.outputs.values()}
+    if loop.condition is not None:
+        writes.add(loop.condition)
+    return writes, {*loop.inputs[len(loop.carries) :], *loop.carries}

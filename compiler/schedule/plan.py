@@ -24,7 +24,8 @@ class KernelGroup:
     where that axis has size 1. ``inner`` are the axes that the group's reductions sum away; every
     member spans at least all the others, so a kernel is a loop over the outer axes around loops
     over the inner ones. ``anchor`` is the node of `ANCHORS` whose loops the group shares, if
-    any. A group that ``copies`` moves its member's stored value to another buffer.
+    any. A group that ``copies`` moves its member's stored value to another buffer. A group with
+    ``bodies`` is a loop or branch; its members are the results.
     """
 
     number: int
@@ -34,6 +35,7 @@ class KernelGroup:
     axes: dict[Node, tuple[int | None, ...]] = field(default_factory=dict)
     anchor: Node | None = None
     copies: bool = False
+    bodies: tuple[BodyGroups, ...] = ()
 
     @property
     def outer(self) -> frozenset[int]:
@@ -46,6 +48,19 @@ class KernelGroup:
     def __str__(self) -> str:
         names = " ".join(node.op.name for node in self.members)
         return f"group {self.number} [{self.kind}] {tuple(map(str, self.domain))}: {names}"
+
+
+@dataclass(frozen=True)
+class BodyGroups:
+    """A body of a loop or branch as a program of its own, and its kernel groups.
+
+    Carries are states, ``carries`` in order, and new carries their updates; the other results that
+    are used are outputs, called by their numbers.  The other formals are inputs.
+    """
+
+    program: Program
+    groups: list[KernelGroup]
+    carries: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,25 +77,47 @@ class BufferPlan:
 
 @dataclass(frozen=True)
 class ScheduledGroup:
-    """A group in its place in the order: what it stores where, and whether threads meet before."""
+    """A group in its place in the order: what it stores where, and whether threads meet before.
+
+    ``source`` is the buffer that a group that copies reads.
+    """
 
     group: KernelGroup
     stores: tuple[tuple[Node, tuple[str, ...]], ...]
     barrier: bool
     phase: int
+    source: str | None = None
+    loop: ScheduledLoop | None = None
+
+
+@dataclass(frozen=True)
+class ScheduledLoop:
+    """A loop or branch over buffers.
+
+    ``inputs`` holds the values of the operator's inputs, ``carries`` the carries (the first ones
+    before the loop, the last ones after it), ``outputs`` the other results by their numbers,
+    ``condition`` what a while loop's condition gives.  ``states`` stand for the carries in each of
+    the ``bodies``.
+    """
+
+    op: ops.Nested
+    bodies: tuple[Schedule, ...]
+    states: tuple[tuple[Node, ...], ...]
+    inputs: tuple[str, ...]
+    carries: tuple[str, ...]
+    outputs: dict[int, str]
+    condition: str | None = None
 
 
 @dataclass(frozen=True)
 class Schedule:
     """The program as an ordered list of kernel groups over named buffers.
 
-    ``home[node]`` is the buffer in which a node's value can be read by other groups;
-    ``snapshots[state]`` the one that keeps a state's old value for a copy at the end.
+    ``home[node]`` is the buffer in which a node's value can be read by other groups.
     """
 
     program: Program
     steps: tuple[ScheduledGroup, ...]
     buffers: dict[str, BufferPlan]
     home: dict[Node, str]
-    snapshots: dict[Node, str]
     notes: tuple[str, ...] = ()

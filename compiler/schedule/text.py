@@ -8,7 +8,7 @@ from ..artifact import ArenaSlot
 from ..ir import ops
 from ..ir.dims import format_shape
 from ..ir.graph import Node
-from .plan import BufferPlan, KernelGroup, Schedule, ScheduledGroup
+from .plan import BufferPlan, KernelGroup, Schedule, ScheduledGroup, ScheduledLoop
 
 
 def name_node(node: Node) -> str:
@@ -29,14 +29,25 @@ def format_group(group: KernelGroup) -> str:
     loops = format_shape(tuple(group.domain))
     if group.copies:
         return f"kernel {group.number} copies {loops}"
+    if group.bodies:
+        return f"loop {group.number} {group.kind}"
     names = " ".join(_kind_of(node) for node in group.members)
     around = "" if group.anchor is None else f"{group.kind} "
     return f"kernel {group.number} {around}{loops}: {names}"
 
 
 def format_groups(groups: Sequence[KernelGroup]) -> str:
-    """Return one line for each group."""
-    return "".join(f"{format_group(group)}\n" for group in groups)
+    """Return one line for each group; those of bodies are indented."""
+    return "".join(f"{line}\n" for line in _format_groups(groups))
+
+
+def _format_groups(groups: Sequence[KernelGroup], indent: str = "") -> list[str]:
+    lines: list[str] = []
+    for group in groups:
+        lines.append(indent + format_group(group))
+        for body in group.bodies:
+            lines += _format_groups(body.groups, f"{indent}    ")
+    return lines
 
 
 def _name_buffers(schedule: Schedule) -> dict[str, str]:
@@ -68,9 +79,29 @@ def format_step(step: ScheduledGroup, names: Mapping[str, str]) -> str:
 
 
 def format_schedule(schedule: Schedule) -> str:
-    """Return one line for each kernel, in the order in which they run."""
+    """Return one line for each kernel, in the order in which they run; bodies are indented."""
+    return "".join(f"{line}\n" for line in _format_steps(schedule))
+
+
+def _format_steps(schedule: Schedule, indent: str = "") -> list[str]:
     names = _name_buffers(schedule)
-    return "".join(f"{format_step(step, names)}\n" for step in schedule.steps)
+    lines: list[str] = []
+    for step in schedule.steps:
+        lines.append(indent + format_step(step, names))
+        if step.loop is not None:
+            for title, body in zip(_body_titles(step.loop), step.loop.bodies, strict=True):
+                lines += [f"{indent}  {title}:", *_format_steps(body, f"{indent}    ")]
+    return lines
+
+
+def _body_titles(loop: ScheduledLoop) -> tuple[str, ...]:
+    match loop.op:
+        case ops.Scan():
+            return (f"{loop.op.length} steps{' in reverse' if loop.op.reverse else ''} of",)
+        case ops.Cond():
+            return "if it holds", "else"
+        case _:
+            return "while", "do"
 
 
 def format_slots(slots: Sequence[ArenaSlot]) -> str:

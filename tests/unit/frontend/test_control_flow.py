@@ -8,7 +8,7 @@ from chainrule import F, nn, optim
 from chainrule.compiler.errors import GraphError, GraphTypeError, IndexRangeError
 from chainrule.compiler.ir.text import format_program, parse_program
 
-BACKENDS = ("numpy",)
+BACKENDS = ("numpy", "native")
 
 
 @pytest.fixture(params=BACKENDS)

@@ -93,7 +93,6 @@ def test_updates_happen_in_place(network):
     source = network()
     schedule = scheduled(source)
     assert not any(step.group.copies for step in schedule.steps)
-    assert not schedule.snapshots
     updated = {schedule.home[node] for node, _ in source.updates}
     stored = {name for step in schedule.steps for _, names in step.stores for name in names}
     assert updated <= stored
