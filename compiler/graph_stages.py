@@ -18,6 +18,7 @@ from .passes import PassRunner
 from .rewrites.algebraic import simplify_algebra
 from .rewrites.canonicalize import canonicalize
 from .rewrites.folding import drop_idle_updates, fold_constants, specialize_mode
+from .rewrites.loops import tidy_loops
 from .rewrites.stability import stabilize
 
 
@@ -43,8 +44,10 @@ def optimize_graph(program: Program, options: CompileOptions, runner: PassRunner
     stage("specialize_mode", specialize_mode, options.training)
     stage("canonicalize", canonicalize, fired)
     stage("fold_constants", fold_constants, fired)
+    stage("tidy_loops", tidy_loops)
     stage("stabilize", stabilize, fired)
     stage("expand_formulas", expand_formulas)
     stage("simplify_algebra", simplify_algebra, fired)
+    stage("tidy_loops", tidy_loops)
     stage("drop_idle_updates", drop_idle_updates)
     return program

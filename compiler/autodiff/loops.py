@@ -16,6 +16,7 @@ from dataclasses import replace
 from ..errors import GraphError, locate
 from ..ir import construct, ops
 from ..ir.bodies import (
+    contract_steps,
     dependent_on,
     make_branch,
     make_scan_body,
@@ -234,22 +235,12 @@ class _ScanAdjoint:
 
     def contract(self, x: Node, along: bool) -> Node:
         """Return, outside, a contraction over all steps: summed, or ``along`` a leading axis."""
-        op = x.op
-        assert isinstance(op, ops.Contract)
-        step = ops.Affine(((len(op.sizes), 1),))
-        operands, maps = [], []
-        for operand, index_map in zip(x.inputs, op.maps, strict=True):
-            varies = operand in self.varying
-            operands.append(self.stack(operand) if varies else self.invariant(operand))
-            maps.append((step, *index_map) if varies else index_map)
-        lead, shape = ((step,), (self.op.length,)) if along else ((), ())
-        whole = ops.Contract(
-            (*op.sizes, self.op.length),
-            (maps[0], maps[1]),
-            (*lead, *op.output_map),
-            (*shape, *op.output_shape),
-        )
-        return make(whole, *operands, source=x.source)
+        moving = [operand in self.varying for operand in x.inputs]
+        operands = [
+            self.stack(operand) if moves else self.invariant(operand)
+            for operand, moves in zip(x.inputs, moving, strict=True)
+        ]
+        return contract_steps(x, operands, moving, self.op.length, along)
 
     def stack(self, x: Node) -> Node:
         """Return, outside, the values of ``x`` of all steps along a new first axis."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from . import ops
 from .graph import Node, make, topological
-from .types import TensorType
+from .types import Dim, TensorType
 
 #: The roles of a scan's formals, in order.
 SCAN_ROLES = ("carry", "item", "outer")
@@ -99,6 +99,28 @@ def captured_by(roots: Sequence[Node], dependent: set[Node]) -> list[Node]:
             variable.add(node)
     users = {x for node in order if node in dependent for x in node.inputs} | set(roots)
     return [node for node in order if node in users and node in variable and node not in dependent]
+
+
+def contract_steps(
+    node: Node, operands: Sequence[Node], moving: Sequence[bool], length: Dim, along: bool
+) -> Node:
+    """Return the contraction ``node`` of all steps at once.
+
+    ``operands`` stand for the inputs of ``node``; those ``moving`` have a first axis of steps.  The
+    result is a sum over the steps, or has such an axis, too, with ``along``.
+    """
+    op = node.op
+    assert isinstance(op, ops.Contract)
+    step = ops.Affine(((len(op.sizes), 1),))
+    left, right = (
+        (step, *index_map) if moves else index_map
+        for index_map, moves in zip(op.maps, moving, strict=True)
+    )
+    lead, shape = ((step,), (length,)) if along else ((), ())
+    whole = ops.Contract(
+        (*op.sizes, length), (left, right), (*lead, *op.output_map), (*shape, *op.output_shape)
+    )
+    return make(whole, *operands, source=node.source)
 
 
 Stage = Callable[[Sequence[Node]], Sequence[Node]]

@@ -360,9 +360,7 @@ class _GroupLowering:
             offset = index * stride + offset
         if len(strides) > len(batch):
             return Operand(buffer, offset, strides[-2], strides[-1], prologue)
-        (row, first, _), (column, second, _) = (
-            pull.flat_memory(tables.pop(0)) for _ in range(2)
-        )
+        (row, first, _), (column, second, _) = (pull.flat_memory(tables.pop(0)) for _ in range(2))
         if first != 0 or second != 0:
             raise VerificationError(f"the tables of {node!r} are parts of other buffers")
         return Operand(buffer, offset, row, column, prologue)

@@ -198,9 +198,7 @@ class Pull:
                 raise VerificationError(f"{node!r} is needed in memory and is not there")
         return self.load(home[node], node, index, None), tuple(steps)
 
-    def flat_memory(
-        self, node: Node
-    ) -> tuple[str, Index, tuple[tuple[str, Literal | None], ...]]:
+    def flat_memory(self, node: Node) -> tuple[str, Index, tuple[tuple[str, Literal | None], ...]]:
         """Return the storage that holds ``node`` in order from where, and the prologue steps."""
         home = self.lowering.home
         steps: list[tuple[str, Literal | None]] = []

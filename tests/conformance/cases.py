@@ -99,13 +99,14 @@ def all_cases() -> list[Case]:
     import cases_contract
     import cases_elementwise
     import cases_leaves
+    import cases_loops
     import cases_networks
     import cases_running
     import cases_structure
 
     tables = (
         *(cases_elementwise, cases_leaves, cases_structure, cases_running, cases_contract),
-        cases_networks,
+        *(cases_networks, cases_loops),
     )
     cases = [case for table in tables for case in table.CASES]
     assert len({case.name for case in cases}) == len(cases)

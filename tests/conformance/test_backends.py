@@ -60,7 +60,7 @@ def test_gradients(case, backend):
         c
         for c in CASES
         if c.name.startswith(
-            ("conv", "einsum", "perceptron", "attention", "momentum", "argsort-(", "linear")
+            ("conv", "einsum", "perceptron", "attention", "momentum", "argsort-(", "linear", "scan")
         )
         and "float64" not in c.name
     ],

@@ -18,11 +18,14 @@ from chainrule.compiler.loops.ir import (
     Carry,
     Check,
     CheckSite,
+    Choice,
     Contraction,
     Convert,
     Expr,
     Fold,
+    Index,
     IndexValue,
+    Item,
     Kernel,
     Let,
     Literal,
@@ -31,6 +34,7 @@ from chainrule.compiler.loops.ir import (
     LoopProgram,
     Operand,
     Philox,
+    Repeat,
     Sort,
     Step,
     Stmt,
@@ -246,16 +250,42 @@ def stored(*places: Storage) -> LoopProgram:
 ELEMENTS = Value(np.zeros(3, "float32"))
 WRITES = kernel(name="k0", uses=uses(t=("float32", True)))
 READS = kernel(name="k1", uses=uses(t=("float32", False)))
+FLAGS = kernel(name="k0", uses=uses(flag=("bool", True)))
+
+
+def repeated(item: Item, extent: Index = 3, index: str = "step.0") -> LoopProgram:
+    return programs(kernel(), items=(Repeat(index, extent, (item,)),))
+
+
 BROKEN_PROGRAMS = {
     "two kernels share a name": lambda: programs(kernel(), kernel()),
-    "a step runs k9, which is no kernel": lambda: programs(steps=(Step("k9", False),)),
+    "a step runs k9, which is no kernel": lambda: programs(items=(Step("k9", False),)),
     "buffer z has no storage": lambda: programs(kernel(uses=uses(z=("float32", False)))),
     "buffer x holds float32, not int64": lambda: programs(kernel(uses=uses(x=("int64", False)))),
     "input x is written": lambda: programs(kernel(uses=uses(x=("float32", True)))),
     "buffer x is listed twice": lambda: programs(kernel(uses=USES[:1] * 2)),
     "k1 and k0 share t without a barrier": lambda: programs(WRITES, READS, barriers=False),
     "k1 reads t before any kernel writes": lambda: programs(READS, WRITES),
-    "dimension %n starts with '%'": lambda: programs(symbols=("%n",)),
+    "dimension %n is called as only names in kernels are": lambda: programs(symbols=("%n",)),
+    "threads do not meet between the steps of a loop": lambda: repeated(Step("k0", False)),
+    "step.1 repeats at depth 0": lambda: repeated(Step("k0", True), index="step.1"),
+    "step.0 runs up to unknown m": lambda: repeated(Step("k0", True), SymbolicDim.of("m")),
+    "t decides and is no bool buffer": lambda: programs(
+        WRITES, items=(Step("k0", False), Choice("t", 0, True, (), ()))
+    ),
+    "flag decides without a barrier": lambda: programs(
+        FLAGS, items=(Step("k0", False), Choice("flag", 0, False, (), ()))
+    ),
+    "k1 reads t before any kernel writes\\Z": lambda: programs(
+        FLAGS,
+        READS,
+        dataclasses.replace(WRITES, name="k2"),
+        items=(
+            Step("k0", False),
+            Choice("flag", 0, True, (Step("k2", False),), ()),
+            Step("k1", True),
+        ),
+    ),
     "two buffers are called x": lambda: stored(STORAGE[0]),
     "buffer z is a heap of float32": lambda: stored(Storage("z", "float32", 1, "heap")),
     "buffer z is a arena of float16": lambda: stored(Storage("z", "float16", 1, "arena")),
@@ -279,7 +309,7 @@ def test_a_broken_program_is_named(message):
 def test_two_readers_and_a_barrier_are_no_conflict():
     second = dataclasses.replace(READS, name="k2")
     steps = (Step("k0", False), Step("k1", True), Step("k2", False))
-    verify_loops(programs(WRITES, READS, second, steps=steps))
+    verify_loops(programs(WRITES, READS, second, items=steps))
 
 
 def test_the_kernel_and_the_statement_at_fault_are_shown():
