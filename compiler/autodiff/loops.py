@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from ..analysis.cuts import cheapest_values
 from ..errors import GraphError, locate
 from ..ir import construct, ops
 from ..ir.bodies import (
@@ -23,9 +24,10 @@ from ..ir.bodies import (
     placeholder,
     substitute,
 )
+from ..ir.dims import evaluate
 from ..ir.graph import Node, make, topological
 from ..ir.scalars import COSTLY, Formula
-from ..ir.types import TensorType
+from ..ir.types import ITEM_BYTES, TensorType
 
 Cotangents = list[Node | None]
 Gradient = Callable[[Sequence[Node], Sequence[Node], Sequence[Node]], list[Node]]
@@ -102,6 +104,13 @@ def _is_costly(node: Node) -> bool:
             return False
 
 
+class _NominalSizes(dict):
+    """A size for every symbol, where values are only compared with each other."""
+
+    def __missing__(self, symbol: str) -> int:
+        return 64
+
+
 class _ScanAdjoint:
     """One scan's adjoint while it is put together.
 
@@ -123,8 +132,6 @@ class _ScanAdjoint:
         first, last = op.carries, op.carries + op.sequences
         formals = op.body.formals
         self.carries, self.items, self.outer = formals[:first], formals[first:last], formals[last:]
-        #: Forward values of one step.
-        self.forward = set(topological(op.body.results)) | set(formals)
         self.varying = dependent_on(op.body.results, (*self.carries, *self.items))
         self.outside: dict[Node, Node] = dict(zip(self.outer, node.inputs[last:], strict=True))
         #: Inside value -> the sequence outside whose items it is.
@@ -135,6 +142,7 @@ class _ScanAdjoint:
         self.stacked: dict[Node, Node] = {}  # result of a backward step -> leaf outside
         self.sums: dict[Node, Node] = {}  # part added up in a carry -> leaf outside
         self.seeds: dict[int, Node] = {}
+        self.late: set[Node] = set()  # what depends on cotangents
 
     # -- the plan ---------------------------------------------------------------------------------
 
@@ -155,6 +163,7 @@ class _ScanAdjoint:
         found = self.gradient([results[k] for k in roots], wrt, seeds)
         grads = dict(zip(wrt, found, strict=True))
         self.varying |= dependent_on(found, self.varying)
+        self.late = dependent_on(found, seeds)
         parts = self.parts(grads)
         return self.assemble(grads, live, parts)
 
@@ -261,7 +270,7 @@ class _ScanAdjoint:
                 return construct.transpose(self.stack(x.inputs[0]), moved)
             case ops.Contract() if self.is_ready(x):
                 return self.contract(x, along=True)
-        if x in self.forward:
+        if x not in self.late:
             self.keep(x)
             return self.sequences[x]
         self.stacked[x] = placeholder(self.sequence_type(x))
@@ -330,21 +339,35 @@ class _ScanAdjoint:
         ]
 
     def leaves_of(self, roots: Sequence[Node], carried: set[Node]) -> list[Node]:
-        """Return the values that the backward loop takes as items; costly ones are kept for it."""
+        """Return the values that the backward loop takes as items.
+
+        Those of the forward loop are chosen so that few bytes are kept and nothing costly is
+        computed again.
+        """
+        late = self.late | dependent_on(roots, {*self.late, *carried})
         items: dict[Node, None] = {}
-        seen: set[Node] = set()
-        pending = list(reversed(roots))
-        while pending:
-            x = pending.pop()
-            if x in seen or x not in self.varying or x in carried:
-                continue
-            seen.add(x)
-            if x in self.carries or (x in self.forward and _is_costly(x)):
-                self.keep(x)
-            if x in self.sequences:
-                items[x] = None
-            else:
-                pending.extend(reversed(x.inputs))
+        needed: dict[Node, None] = {}
+        for node in topological(roots):
+            inputs = node.inputs if node in late else ()
+            for x in (*inputs, *([node] if node in roots else ())):
+                if x in self.varying and x not in late:
+                    needed[x] = None
+            if node in late and node in self.sequences:
+                items[node] = None
+        ready = {*self.sequences, *self.op.body.results[self.op.carries :]}
+
+        def cost(x: Node) -> int:
+            if x in ready:
+                return 0
+            size = evaluate(x.type.size, _NominalSizes())
+            return size * ITEM_BYTES[x.dtype]
+
+        def fixed(x: Node) -> bool:
+            return x in self.carries or x in self.items or _is_costly(x)
+
+        for x in cheapest_values(needed, cost, fixed, lambda x: x in self.varying):
+            self.keep(x)
+            items[x] = None
         return list(items)
 
     def forward_values(self) -> dict[Node, Node]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from . import ops
+from .construct import reshape
 from .graph import Node, make, topological
 from .types import Dim, TensorType
 
@@ -111,6 +112,11 @@ def contract_steps(
     """
     op = node.op
     assert isinstance(op, ops.Contract)
+    if all(moving) and not along and (depth := _leading_depth(op, operands)) is not None:
+        # steps and the first axis of both operands are one axis: nothing need be moved in memory
+        sizes = tuple(length * n if i == depth else n for i, n in enumerate(op.sizes))
+        merged = [reshape(x, (length * x.shape[1], *x.shape[2:])) for x in operands]
+        return make(replace(op, sizes=sizes), *merged, source=node.source)
     step = ops.Affine(((len(op.sizes), 1),))
     left, right = (
         (step, *index_map) if moves else index_map
@@ -121,6 +127,20 @@ def contract_steps(
         (*op.sizes, length), (left, right), (*lead, *op.output_map), (*shape, *op.output_shape)
     )
     return make(whole, *operands, source=node.source)
+
+
+def _leading_depth(op: ops.Contract, operands: Sequence[Node]) -> int | None:
+    """Return the summed index that is the first axis of both operands and nothing else."""
+    if not all(op.maps):
+        return None
+    first = op.maps[0][0]
+    if first != op.maps[1][0] or len(first.terms) != 1 or first.offset or first.terms[0][1] != 1:
+        return None
+    index = first.terms[0][0]
+    rest = (*op.maps[0][1:], *op.maps[1][1:], *op.output_map)
+    alone = not any(index == i for affine in rest for i, _ in affine.terms)
+    whole = all(x.shape[1] == op.sizes[index] for x in operands)
+    return index if alone and whole else None
 
 
 Stage = Callable[[Sequence[Node]], Sequence[Node]]

@@ -48,13 +48,29 @@ class Sites:
         return len(self.sites) - 1
 
 
+class Homes(Protocol):
+    """Where a group finds values in memory."""
+
+    def __contains__(self, node: Node) -> bool: ...
+
+    def __getitem__(self, node: Node) -> str: ...
+
+
 class Group(Protocol):
     """What a body needs of the lowering of its group."""
 
     group: KernelGroup
     schedule: Schedule
-    home: dict[Node, str]
     sites: Sites
+
+    @property
+    def home(self) -> Homes:
+        """The buffers of the values that the group does not compute itself."""
+        ...
+
+    def is_fold(self, node: Node) -> bool:
+        """Whether a member is a reduction over more than one element."""
+        ...
 
     def fresh(self, prefix: str) -> str:
         """Return a name that the kernel has not used."""

@@ -34,8 +34,9 @@ Explain = Callable[[str], None]
 class _Grouping:
     """Groups under construction, with the groups each depends on as a bit mask."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, in_loop: bool) -> None:
         self.access = access
+        self.in_loop = in_loop
         self.groups: list[KernelGroup] = []
         self.ancestors: list[int] = []
         self.group_of: dict[Node, int] = {}
@@ -148,7 +149,7 @@ def _join_elementwise(state: _Grouping, node: Node) -> bool:
         if not state.stays_acyclic(group, node):
             continue
         if group.anchor is not None:
-            if not isinstance(group.anchor.op, ops.ScatterAdd):
+            if not isinstance(group.anchor.op, (ops.ScatterAdd, ops.Nested)):
                 axes = _axes_in_group(state.access, group, node)
                 if axes is not None and len(set(axes) - {None}) == len(group.domain):
                     state.add(group, node, axes)
@@ -162,6 +163,22 @@ def _join_elementwise(state: _Grouping, node: Node) -> bool:
         if extension is not None and group.members and _is_row_group(group):
             group.domain, axes = extension
             group.inner = frozenset({len(group.domain) - 1})
+            state.add(group, node, axes)
+            return True
+    return False
+
+
+def _join_alike(state: _Grouping, node: Node) -> bool:
+    """Join a kernel of elementwise functions over the same axes that computes nothing it reads.
+
+    In a loop, where kernels are small, what it costs to run one is what counts.
+    """
+    if not state.in_loop:
+        return False
+    domain, axes = compact_axes(node)
+    for group in state.groups:
+        fits = group.domain == domain and not group.inner and not group.bodies
+        if fits and group.anchor is None and state.stays_acyclic(group, node):
             state.add(group, node, axes)
             return True
     return False
@@ -270,15 +287,17 @@ def _open_loop(
     group.anchor = node
     used = sorted({member.op.output for member in alike})  # type: ignore[attr-defined]
     group.bodies = tuple(
-        BodyGroups(program, group_nodes(program, fuse, explain), carries)
+        BodyGroups(program, group_nodes(program, fuse, explain, in_loop=True), carries)
         for program, carries in loop_programs(node.op, used)
     )
 
 
-def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGroup]:
+def group_nodes(
+    program: Program, fuse: bool, explain: Explain, in_loop: bool = False
+) -> list[KernelGroup]:
     """Return the kernel groups of ``program``; every computed node is a member of exactly one."""
     access = Access(program)
-    state = _Grouping(access)
+    state = _Grouping(access, in_loop)
     loops = families(access.nodes)
     for node in access.nodes:
         if not access.is_computed(node) or node in state.group_of:
@@ -286,7 +305,7 @@ def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGr
         state.sources[node] = access.kernel_sources(node)
         match node.op:
             case ops.Map() | ops.Cast():
-                if not (fuse and _join_elementwise(state, node)):
+                if not (fuse and (_join_elementwise(state, node) or _join_alike(state, node))):
                     _explain_refusal(state, node, fuse)
                     state.open(node, *compact_axes(node))
             case ops.Reduce():
@@ -298,11 +317,13 @@ def group_nodes(program: Program, fuse: bool, explain: Explain) -> list[KernelGr
             case ops.Nested():
                 _open_loop(state, node, loops[family(node)], fuse, explain)
             case _:
-                state.open(node, *compact_axes(node))
+                if not (fuse and node in access.free and _join_alike(state, node)):
+                    state.open(node, *compact_axes(node))
     for root in map(strip_aliases, program.roots):
         if root not in state.group_of:
             state.sources[root] = access.kernel_sources(root)
-            state.open(root, *compact_axes(root))
+            if not (fuse and _join_alike(state, root)):
+                state.open(root, *compact_axes(root))
     groups = merge_siblings(state.groups, access) if fuse else state.groups
     for node, group, reason in state.refusals:
         explain(f"{name_node(node)} does not join kernel {group.number}: {reason}")

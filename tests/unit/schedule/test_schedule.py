@@ -16,7 +16,7 @@ from chainrule.compiler.ir import ops
 from chainrule.compiler.ir.dims import evaluate
 from chainrule.compiler.ir.graph import Node, Program, apply, constant, make
 from chainrule.compiler.ir.types import TensorType
-from chainrule.compiler.loops.ir import LoopProgram, Store, walk
+from chainrule.compiler.loops.ir import Choice, Item, LoopProgram, Step, Store, parts, walk
 from chainrule.compiler.options import CompileOptions
 from chainrule.compiler.passes import PassRunner
 from chainrule.compiler.rewrites.legalize import legalize
@@ -124,6 +124,28 @@ def test_readers_of_the_old_value_run_before_the_update():
 # -- barriers and phases --------------------------------------------------------------------------
 
 
+def branches_of(items: tuple[Item, ...]) -> list[tuple[bool, frozenset[tuple[int, int]]]]:
+    """Return for every step whether a choice before it starts a phase, and its branches."""
+    found = []
+    for item in items:
+        if isinstance(item, Step):
+            found.append((False, frozenset()))
+        inside = [
+            (meets, branches | {(id(item), which)} if isinstance(item, Choice) else branches)
+            for which, part in enumerate(parts(item))
+            for meets, branches in branches_of(part)
+        ]
+        if isinstance(item, Choice) and inside:
+            inside[0] = (item.barrier, inside[0][1])
+        found += inside
+    return found
+
+
+def exclude_each_other(a: frozenset, b: frozenset) -> bool:
+    """Whether two steps stand in different branches of one choice."""
+    return any(x[0] == y[0] and x[1] != y[1] for x in a for y in b)
+
+
 def uses_of(loops: LoopProgram) -> list[tuple[bool, dict[str, bool]]]:
     """Return for every step whether it starts a phase, and its buffers: whether each is written.
 
@@ -153,10 +175,13 @@ def conflicts(artifact, sizes: dict[str, int]) -> list[tuple[int, int, str, str]
     places = places_of(artifact, sizes)
     found = []
     phase: list[tuple[int, dict[str, bool]]] = []
+    branches = branches_of(artifact.loops.items)
     for number, (barrier, uses) in enumerate(uses_of(artifact.loops)):
-        if barrier:
+        if barrier or branches[number][0]:
             phase = []
         for earlier, others in phase:
+            if exclude_each_other(branches[earlier][1], branches[number][1]):
+                continue
             for name, written in uses.items():
                 for other, other_written in others.items():
                     if not (written or other_written):
