@@ -6,10 +6,6 @@ None for all; reduced axes are dropped unless ``keepdims``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ..compiler.ir.types import FLOATS
-from . import contraction
 from .adaptive_pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -19,6 +15,37 @@ from .adaptive_pooling import (
     adaptive_max_pool3d,
     fractional_max_pool2d,
     fractional_max_pool3d,
+)
+from .arithmetic import (
+    addcdiv,
+    addcmul,
+    allclose,
+    array_equal,
+    deg2rad,
+    entr,
+    float_power,
+    fmax,
+    fmin,
+    fmod,
+    frac,
+    heaviside,
+    isclose,
+    isneginf,
+    isposinf,
+    ldexp,
+    lerp,
+    logaddexp2,
+    logit,
+    nan_to_num,
+    positive,
+    rad2deg,
+    remainder,
+    sgn,
+    signbit,
+    sinc,
+    trunc_divide,
+    xlog1py,
+    xlogy,
 )
 from .attention import scaled_dot_product_attention
 from .control_flow import cond, scan, while_loop
@@ -50,6 +77,9 @@ from .creation import (
     zeros_like,
 )
 from .ctc import ctc_loss
+from .custom_gradient import (
+    custom_gradient,
+)
 from .detection import (
     batched_nms,
     box_area,
@@ -173,6 +203,16 @@ from .normalization import (
     local_response_norm,
     rms_norm,
 )
+from .norms import (
+    cdist,
+    cosine_similarity,
+    dist,
+    norm,
+    normalize,
+    pairwise_distance,
+    renorm,
+    safe_sqrt,
+)
 from .padding import pad, pad_last
 from .pooling import (
     avg_pool1d,
@@ -186,10 +226,107 @@ from .pooling import (
     max_pool3d,
 )
 from .positions import alibi_bias, rotary_embedding, sinusoidal_encoding
+from .products import (
+    addbmm,
+    addmm,
+    addmv,
+    addr,
+    baddbmm,
+    bmm,
+    cross,
+    dot,
+    einsum,
+    inner,
+    kron,
+    matmul,
+    mm,
+    multi_dot,
+    mv,
+    outer,
+    tensordot,
+    vdot,
+)
+from .rearrangement import (
+    atleast_1d,
+    atleast_2d,
+    atleast_3d,
+    block_diag,
+    broadcast_tensors,
+    chunk,
+    column_stack,
+    diag_embed,
+    diagflat,
+    diagonal,
+    dstack,
+    fliplr,
+    flipud,
+    hstack,
+    meshgrid,
+    movedim,
+    narrow,
+    permute,
+    ravel,
+    repeat_interleave,
+    rot90,
+    select,
+    sliding_window,
+    tensor_split,
+    trace,
+    unbind,
+    unflatten,
+    vstack,
+)
 from .resampling import channel_shuffle, interpolate, pixel_shuffle, pixel_unshuffle
-from .shaping import Axes, normalize_axis
+from .running import (
+    cummax,
+    cummin,
+    cumprod,
+    cumsum,
+    cumulative_trapezoid,
+    diff,
+    linear_recurrence,
+    logcumsumexp,
+    trapezoid,
+)
+from .scattering import (
+    bincount,
+    histc,
+    histogram,
+    index_add,
+    index_copy,
+    index_fill,
+    index_put,
+    index_select,
+    masked_fill,
+    masked_scatter,
+    masked_select,
+    scatter,
+    scatter_add,
+    scatter_reduce,
+)
+from .shaping import Axes
 from .softmax import log_softmax, logsumexp, masked_softmax, softmax
-from .tensor import Tensor, apply, as_tensor, floating
+from .sorting import (
+    argsort,
+    bucketize,
+    kthvalue,
+    median,
+    quantile,
+    searchsorted,
+    sort,
+    topk,
+)
+from .statistics import (
+    aminmax,
+    corrcoef,
+    count_nonzero,
+    cov,
+    nanmean,
+    nansum,
+    std_mean,
+    var_mean,
+)
+from .tensor import Tensor, apply, as_tensor
 from .unpooling import max_unpool1d, max_unpool2d, max_unpool3d
 
 
@@ -248,89 +385,6 @@ def all(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return as_tensor(x).all(axis, keepdims)
 
 
-def norm(x: object, ord: float | str = 2, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    """Return the vector norm (Σ|x|ᵖ)^(1/p) over ``axis``, p = ``ord``: a number, inf or -inf.
-
-    The derivative of the 2-norm at the origin is 0, as in PyTorch.
-    """
-    tensor = floating(x)
-    order = float(ord) if ord != "fro" else 2.0
-    magnitude = abs(tensor)
-    if order == float("inf"):
-        return magnitude.max(axis, keepdims)
-    if order == float("-inf"):
-        return magnitude.min(axis, keepdims)
-    if order == 0:
-        return (tensor != 0).astype(tensor.dtype).sum(axis, keepdims)
-    if order == 1:
-        return magnitude.sum(axis, keepdims)
-    if order == 2:
-        return safe_sqrt(square(tensor).sum(axis, keepdims))
-    return power(power(magnitude, order).sum(axis, keepdims), 1.0 / order)
-
-
-def safe_sqrt(x: Tensor) -> Tensor:
-    """Return the square root, with the derivative 0 at 0 instead of infinity."""
-    zero = x == 0
-    return where(zero, 0.0, sqrt(where(zero, 1.0, x)))
-
-
-def cumsum(x: object, axis: int = -1) -> Tensor:
-    """Return the running sum along ``axis``.
-
-    A product with a triangle of ones: n² operations for n elements, exact in order of summation
-    up to rounding.  Infinities and NaN spread to the whole row.
-    """
-    tensor = as_tensor(x)
-    place = normalize_axis(axis, tensor.ndim, "cumsum")
-    if tensor.dtype not in FLOATS:
-        tensor = tensor.astype("int64")
-    size = tensor.shape[place]
-    moved = moveaxis(tensor, place, -1)
-    return moveaxis(matmul(moved, triu(ones((size, size), tensor.dtype))), -1, place)
-
-
-def matmul(x: object, y: object) -> Tensor:
-    """Return the matrix product of ``x`` (..., n, k) and ``y`` (..., k, m) by NumPy's rules."""
-    return Tensor(contraction.matmul(as_tensor(x).node, as_tensor(y).node))
-
-
-def dot(x: object, y: object) -> Tensor:
-    """Return NumPy's dot: the sum over the last axis of ``x`` and the last but one of ``y``."""
-    left, right = as_tensor(x), as_tensor(y)
-    if 0 in (left.ndim, right.ndim):
-        return left * right
-    return tensordot(left, right, ((-1,), (-2 if right.ndim > 1 else -1,)))
-
-
-def outer(x: object, y: object) -> Tensor:
-    """Return the products of all pairs of elements of two flattened tensors; (n, m)."""
-    return einsum("i,j->ij", as_tensor(x).ravel(), as_tensor(y).ravel())
-
-
-def einsum(equation: str, *operands: object) -> Tensor:
-    """Return the sum of products that ``equation`` describes, such as ``"bij,bjk->bik"``.
-
-    ``...`` stands for axes that broadcast; without ``->`` the result has the labels that occur
-    once, in alphabetical order.  Raises GraphError for an equation that does not fit.
-    """
-    return Tensor(contraction.einsum(equation, [as_tensor(x).node for x in operands]))
-
-
-def tensordot(x: object, y: object, axes: int | Sequence[object] = 2) -> Tensor:
-    """Return the sum over ``axes`` of both: a count, or a pair of axes or of sequences of axes."""
-    return Tensor(contraction.tensordot(as_tensor(x).node, as_tensor(y).node, axes))
-
-
-def cosine_similarity(x: object, y: object, axis: int = -1, eps: float = 1e-8) -> Tensor:
-    """Return x·y / (max(|x|, eps) max(|y|, eps)) over ``axis``, as in PyTorch."""
-    left, right = floating(x), floating(y)
-    product = left * right  # the axis counts in what both broadcast to
-    left, right = broadcast_to(left, product.shape), broadcast_to(right, product.shape)
-    scale = norm(left, 2, axis).clip(eps) * norm(right, 2, axis).clip(eps)
-    return product.sum(axis) / scale
-
-
 def sigmoid(x: object) -> Tensor:
     """Return 1 / (1 + exp(-x))."""
     return apply("sigmoid", x)
@@ -347,34 +401,56 @@ __all__ = [
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
     "add",
+    "addbmm",
+    "addcdiv",
+    "addcmul",
+    "addmm",
+    "addmv",
+    "addr",
     "affine_grid",
     "alibi_bias",
     "all",
+    "allclose",
     "alpha_dropout",
+    "aminmax",
     "any",
     "arange",
     "argmax",
     "argmin",
+    "argsort",
+    "array_equal",
     "asin",
     "asinh",
     "atan",
     "atan2",
     "atanh",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "baddbmm",
     "batch_norm",
     "batched_nms",
+    "bincount",
+    "block_diag",
+    "bmm",
     "box_area",
     "box_convert",
     "box_iou",
+    "broadcast_tensors",
     "broadcast_to",
+    "bucketize",
     "cast",
     "cbrt",
+    "cdist",
     "ceil",
     "channel_shuffle",
+    "chunk",
     "clip",
     "clip_boxes_to_image",
+    "column_stack",
     "complete_box_iou",
     "complete_box_iou_loss",
     "concatenate",
@@ -386,23 +462,40 @@ __all__ = [
     "conv_transpose2d",
     "conv_transpose3d",
     "copysign",
+    "corrcoef",
     "cos",
     "cosh",
     "cosine_similarity",
+    "count_nonzero",
+    "cov",
+    "cross",
     "ctc_loss",
+    "cummax",
+    "cummin",
+    "cumprod",
     "cumsum",
+    "cumulative_trapezoid",
+    "custom_gradient",
     "decode_boxes",
+    "deg2rad",
     "diag",
+    "diag_embed",
+    "diagflat",
+    "diagonal",
+    "diff",
     "digamma",
+    "dist",
     "distance_box_iou",
     "distance_box_iou_loss",
     "divide",
     "dot",
     "dropout",
+    "dstack",
     "einsum",
     "embedding",
     "embedding_bag",
     "encode_boxes",
+    "entr",
     "equal",
     "erf",
     "erfc",
@@ -413,9 +506,16 @@ __all__ = [
     "eye",
     "flatten",
     "flip",
+    "fliplr",
+    "flipud",
+    "float_power",
     "floor",
     "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
     "fold",
+    "frac",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
     "full",
@@ -427,17 +527,35 @@ __all__ = [
     "greater_equal",
     "grid_sample",
     "group_norm",
+    "heaviside",
+    "histc",
+    "histogram",
+    "hstack",
     "hypot",
+    "index_add",
+    "index_copy",
+    "index_fill",
+    "index_put",
+    "index_select",
+    "inner",
     "instance_norm",
     "interpolate",
     "iota",
+    "isclose",
     "isfinite",
     "isinf",
     "isnan",
+    "isneginf",
+    "isposinf",
+    "kron",
+    "kthvalue",
     "layer_norm",
+    "ldexp",
+    "lerp",
     "less",
     "less_equal",
     "lgamma",
+    "linear_recurrence",
     "linspace",
     "local_response_norm",
     "log",
@@ -446,14 +564,20 @@ __all__ = [
     "log2",
     "log_softmax",
     "logaddexp",
+    "logaddexp2",
+    "logcumsumexp",
     "logical_and",
     "logical_not",
     "logical_or",
     "logical_xor",
+    "logit",
     "logsumexp",
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
+    "masked_fill",
+    "masked_scatter",
+    "masked_select",
     "masked_softmax",
     "masks_to_boxes",
     "match_anchors",
@@ -467,14 +591,25 @@ __all__ = [
     "max_unpool3d",
     "maximum",
     "mean",
+    "median",
+    "meshgrid",
     "min",
     "minimum",
+    "mm",
     "mod",
     "moveaxis",
+    "movedim",
+    "multi_dot",
     "multiply",
+    "mv",
+    "nan_to_num",
+    "nanmean",
+    "nansum",
+    "narrow",
     "negative",
     "nms",
     "norm",
+    "normalize",
     "not_equal",
     "one_hot",
     "ones",
@@ -482,38 +617,59 @@ __all__ = [
     "outer",
     "pad",
     "pad_last",
+    "pairwise_distance",
+    "permute",
     "pick",
     "pixel_shuffle",
     "pixel_unshuffle",
+    "positive",
     "power",
     "prod",
+    "quantile",
+    "rad2deg",
+    "ravel",
     "reciprocal",
+    "remainder",
     "remove_small_boxes",
+    "renorm",
     "repeat",
+    "repeat_interleave",
     "reshape",
     "rms_norm",
     "roi_align",
     "roi_pool",
     "roll",
+    "rot90",
     "rotary_embedding",
     "round",
     "rsqrt",
     "safe_sqrt",
     "scaled_dot_product_attention",
     "scan",
+    "scatter",
+    "scatter_add",
+    "scatter_reduce",
+    "searchsorted",
+    "select",
+    "sgn",
     "sigmoid",
     "sigmoid_focal_loss",
     "sign",
+    "signbit",
     "sin",
+    "sinc",
     "sinh",
     "sinusoidal_encoding",
+    "sliding_window",
     "softmax",
+    "sort",
     "split",
     "sqrt",
     "square",
     "squeeze",
     "stack",
     "std",
+    "std_mean",
     "stop_gradient",
     "subtract",
     "sum",
@@ -523,18 +679,30 @@ __all__ = [
     "take_boxes",
     "tan",
     "tanh",
+    "tensor_split",
     "tensordot",
     "tile",
+    "topk",
+    "trace",
     "transpose",
+    "trapezoid",
     "tri",
     "trigamma",
     "tril",
     "triu",
     "trunc",
+    "trunc_divide",
+    "unbind",
+    "unflatten",
     "unfold",
     "var",
+    "var_mean",
+    "vdot",
+    "vstack",
     "where",
     "while_loop",
+    "xlog1py",
+    "xlogy",
     "zeros",
     "zeros_like",
 ]

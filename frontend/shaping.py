@@ -58,6 +58,11 @@ def normalize_axis(axis: int, rank: int, what: str) -> int:
     return int(axis) % rank
 
 
+def axis_of_elements(axis: int, rank: int, what: str) -> int:
+    """Return `normalize_axis`; a 0-d value counts as one element along axis 0."""
+    return normalize_axis(axis, max(rank, 1), what)
+
+
 def normalize_axes(axes: Axes, rank: int, what: str) -> tuple[int, ...]:
     """Return ``axes`` (None: all) sorted and counted from the front.
 
