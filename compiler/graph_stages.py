@@ -17,7 +17,12 @@ from .options import CompileOptions
 from .passes import PassRunner
 from .rewrites.algebraic import simplify_algebra
 from .rewrites.canonicalize import canonicalize
-from .rewrites.folding import drop_idle_updates, fold_constants, specialize_mode
+from .rewrites.folding import (
+    drop_gradient_rules,
+    drop_idle_updates,
+    fold_constants,
+    specialize_mode,
+)
 from .rewrites.loops import tidy_loops
 from .rewrites.stability import stabilize
 
@@ -42,6 +47,7 @@ def optimize_graph(program: Program, options: CompileOptions, runner: PassRunner
         )
 
     stage("specialize_mode", specialize_mode, options.training)
+    stage("drop_gradient_rules", drop_gradient_rules)
     stage("canonicalize", canonicalize, fired)
     stage("fold_constants", fold_constants, fired)
     stage("tidy_loops", tidy_loops)

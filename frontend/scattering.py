@@ -103,7 +103,7 @@ def _element_places(x: Tensor, axis: int, index: object, what: str) -> tuple[Ten
 
 def _element_values(src: object, x: Tensor, shape: Shape, what: str) -> Tensor:
     """Return the values to write: the part of ``src`` that the index covers, flattened."""
-    given = as_tensor(src, x).astype(x.dtype)
+    given = as_tensor(src, dtype=x.dtype)
     if given.ndim == 0:
         given = given.broadcast_to(shape)
     if given.ndim != len(shape) or any(
@@ -232,7 +232,7 @@ def _rows(x: object, axis: int, index: object, what: str) -> tuple[Tensor, int, 
 
 
 def _sources(source: object, x: Tensor, place: int, picks: Tensor, what: str) -> Tensor:
-    given = as_tensor(source, x).astype(x.dtype)
+    given = as_tensor(source, dtype=x.dtype)
     wanted = (*x.shape[:place], picks.shape[0], *x.shape[place + 1 :])
     if given.ndim == 0:
         given = given.broadcast_to(wanted)
@@ -279,7 +279,7 @@ def index_fill(x: object, axis: int, index: object, value: object) -> Tensor:
     size = tensor.shape[place]
     hit = _add_at(picks, full(picks.shape, 1, "int32"), size) > 0
     wide = hit.reshape(tuple(size if a == place else 1 for a in range(tensor.ndim)))
-    filled = where(wide, as_tensor(value, tensor).astype(tensor.dtype), tensor)
+    filled = where(wide, as_tensor(value, dtype=tensor.dtype), tensor)
     return filled.reshape(as_tensor(x).shape)
 
 
@@ -305,7 +305,7 @@ def index_put(
     assert place is not None and inside is not None
     places = where(inside, place, -1)
     rest = tensor.shape[count:]
-    given = as_tensor(values, tensor).astype(tensor.dtype).broadcast_to((*places.shape, *rest))
+    given = as_tensor(values, dtype=tensor.dtype).broadcast_to((*places.shape, *rest))
     rows = tensor.reshape((product(tensor.shape[:count]), *rest))
     given = given.reshape((places.size, *rest))
     if places.size == 0:
@@ -330,7 +330,7 @@ def _mask(mask: object, what: str) -> Tensor:
 def masked_fill(x: object, mask: object, value: object) -> Tensor:
     """Return ``x`` with ``value`` where ``mask`` is true; the element type stays that of ``x``."""
     tensor = as_tensor(x)
-    filler = as_tensor(value, tensor).astype(tensor.dtype)
+    filler = as_tensor(value, dtype=tensor.dtype)
     if filler.ndim:
         fail(f"masked_fill: the value is one number, not {format_shape(filler.shape)}")
     return where(_mask(mask, "masked_fill"), filler, tensor)
@@ -343,7 +343,7 @@ def masked_scatter(x: object, mask: object, source: object) -> Tensor:
     its last element.
     """
     tensor, chosen = as_tensor(x), _mask(mask, "masked_scatter")
-    given = as_tensor(source, tensor).astype(tensor.dtype).ravel()
+    given = as_tensor(source, dtype=tensor.dtype).ravel()
     shape = where(chosen, tensor, tensor).shape
     chosen = chosen.broadcast_to(shape)
     if given.size == 0:
@@ -396,7 +396,7 @@ def histc(x: object, bins: int = 100, min: object = 0, max: object = 0) -> Tenso
     tensor = floating(x).ravel()
     if bins < 1:
         fail(f"histc: bins must be positive, not {bins}")
-    low, high = (as_tensor(v, tensor).astype(tensor.dtype) for v in (min, max))
+    low, high = (as_tensor(v, dtype=tensor.dtype) for v in (min, max))
     if tensor.shape != (0,):
         same = low == high
         low, high = where(same, tensor.min(), low), where(same, tensor.max(), high)
@@ -429,7 +429,7 @@ def histogram(
         else:
             edges = linspace(range[0], range[1], int(bins) + 1, dtype=tensor.dtype)
     else:
-        edges = as_tensor(bins, tensor).astype(tensor.dtype)
+        edges = as_tensor(bins, dtype=tensor.dtype)
     count = edges.shape[0] - 1
     inside = (tensor >= edges[0]) & (tensor <= edges[-1])
     places = clip(searchsorted(edges, tensor, side="right") - 1, 0, count - 1)

@@ -13,7 +13,7 @@ from ..compiler.ir import ops
 from ..compiler.ir.dims import format_shape
 from .elementwise import ceil, floor, isnan, round, where
 from .manipulation import moveaxis, take, take_along_axis
-from .promotion import unify
+from .promotion import common_dtype
 from .shaping import axis_of_elements
 from .tensor import Tensor, as_tensor, constant, floating, operand_of
 from .tracing import build, fail
@@ -115,7 +115,7 @@ def quantile(
     size = rows.shape[-1]
     if size == 0:
         fail(f"quantile: {format_shape(tensor.shape)} has no elements over axis {axis}")
-    share = as_tensor(q, tensor).astype(tensor.dtype)
+    share = as_tensor(q, dtype=tensor.dtype)
     if share.ndim > 1:
         fail(f"quantile: q has one axis at most, not {share.ndim}")
     if not isinstance(q, Tensor):
@@ -169,7 +169,8 @@ def searchsorted(
     if side not in {"left", "right"}:
         fail(f"searchsorted: side is left or right, not {side!r}")
     behind = right or side == "right"
-    line, probes = map(Tensor, unify(operand_of(sorted_sequence), operand_of(values)))
+    dtype = common_dtype((operand_of(sorted_sequence), operand_of(values)))
+    line, probes = as_tensor(sorted_sequence, dtype=dtype), as_tensor(values, dtype=dtype)
     if line.ndim == 0 or (line.ndim > 1 and line.shape[:-1] != probes.shape[:-1]):
         fail(
             f"searchsorted: a sequence of shape {format_shape(line.shape)} does not fit values of "

@@ -463,6 +463,8 @@ def as_tensor(value: object, like: Tensor | None = None, dtype: object = None) -
         parts = [as_tensor(part, like, dtype) for part in value]
         nodes = [shaping.expand_dims(node, 0) for node in unify(*(x.node for x in parts))]
         return Tensor(shaping.concatenate(nodes, 0))
+    if wanted is not None and isinstance(value, (list, tuple)):
+        return Tensor(constant_node(array_of(value, wanted), wanted))  # not by way of float32
     operand = operand_of(value)
     if like is not None and is_weak(value) and wanted is None:
         wanted = common_dtype((like.node, operand))

@@ -263,10 +263,6 @@ STRUCTURAL = (
         "recurrence_of_one", "linearrecurrence(a, b)", "b", ops.LinearRecurrence,
         _recurrence_of_one,
     ),
-    _structural(
-        "drop_gradient_rule", "customgradient(y, x)", "y", ops.CustomGradient,
-        lambda node: node.inputs[node.op.output],
-    ),
     _structural("known_extent", "extent(3)", "3", ops.Extent, _known_extent),
 )  # fmt: skip
 

@@ -131,6 +131,15 @@ def specialize_mode(program: Program, training: bool) -> Program:
     return program.with_roots(replace_nodes(program.roots, substitute))
 
 
+def drop_gradient_rules(program: Program) -> Program:
+    """Return ``program`` with values in place of `ops.CustomGradient`: all gradients are taken."""
+
+    def substitute(node: Node) -> Node | None:
+        return node.inputs[node.op.output] if isinstance(node.op, ops.CustomGradient) else None
+
+    return program.with_roots(replace_nodes(program.roots, substitute))
+
+
 def drop_idle_updates(program: Program) -> Program:
     """Return ``program`` without the updates that give a state its own old value back.
 

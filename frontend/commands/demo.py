@@ -32,7 +32,8 @@ WANTED_ACCURACY = 0.97
 #: Stages of the compiler under the name of what they are about.
 _PHASES = {
     "graph": (
-        *("trace", "specialize_mode", "canonicalize", "fold_constants", "stabilize"),
+        *("trace", "specialize_mode", "drop_gradient_rules", "canonicalize", "fold_constants"),
+        "stabilize",
         *("expand_formulas", "simplify_algebra", "fold_again", "canonicalize_again"),
         *("drop_idle_updates", "legalize"),
     ),

@@ -311,6 +311,10 @@ def test_integers_out_of_range() -> None:
         constant(np.zeros(3, np.int32)) + 2**40
 
 
+def test_a_sequence_keeps_the_digits_of_the_type_it_becomes(evaluate) -> None:
+    assert evaluate(as_tensor([0.1, 1], dtype="float64")).tolist() == [0.1, 1.0]
+
+
 def test_as_tensor(evaluate) -> None:
     x = tensor_input("x", (2,))
     assert as_tensor(x) is x
