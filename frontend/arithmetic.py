@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..compiler.ir.types import FLOATS
+from .creation import ones_like
 from .elementwise import abs, copysign, exp2, isinf, isnan, log, log1p, sign, sin, trunc, where
 from .promotion import unify
 from .tensor import Tensor, apply, as_tensor, floating, operand_of
@@ -205,7 +206,7 @@ def signbit(x: object) -> Tensor:
         return tensor & False
     if tensor.dtype not in FLOATS:
         return tensor < 0
-    return copysign(where(isnan(tensor), 1.0, tensor * 0 + 1), tensor) < 0
+    return copysign(ones_like(tensor), tensor) < 0
 
 
 def isposinf(x: object) -> Tensor:

@@ -104,7 +104,7 @@ def test_a_rule_inside_a_loop():
     x, h = cr.input("x", (5, 3), "float64"), cr.input("h", (3,), "float64")
     last, _ = cr.scan(lambda carry, item: (leaky(carry + item), None), h, x)
     slopes = cr.grad(last.sum(), [h, x])
-    found = values_of(slopes, "numpy", x=np.ones((5, 3)), h=np.zeros(3))
+    found = values_of(slopes, "numpy")
     np.testing.assert_allclose(found[0], np.full(3, 0.5**5))
     np.testing.assert_allclose(found[1], np.outer(0.5 ** np.arange(5, 0, -1), np.ones(3)))
 
