@@ -23,7 +23,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 #: A row of the table in examples/README.md: network, file, data, metric, seconds.
 ROW = re.compile(r"^\| [^|]+ \| \[(\w+)\.py\]\(\1\.py\)(?: \| [^|]+){2} \| \d+ \|$", re.MULTILINE)
-BATCH = 6
+SIZES = {"time": 40}  # of symbolic axes; 6 for others
 
 
 def has_build(name: str) -> bool:
@@ -53,7 +53,7 @@ def arrays_for(program) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
 
     def draw(node):
-        shape = tuple(dim if isinstance(dim, int) else BATCH for dim in node.shape)
+        shape = tuple(dim if isinstance(dim, int) else SIZES.get(str(dim), 6) for dim in node.shape)
         if node.dtype.startswith("int"):
             return rng.integers(0, 2, shape)
         return rng.uniform(0.1, 1.0, shape).astype(node.dtype)
@@ -94,7 +94,7 @@ def test_an_example_says_what_it_is_and_what_to_expect(name):
     tree = ast.parse(source)
     text = ast.get_docstring(tree) or ""
     assert "Expect:" in text and "Learns:" in text and re.search(r"\b(19|20)\d\d\b", text)
-    assert len(source.splitlines()) <= 160, "an example is read at one sitting"
+    assert len(source.splitlines()) <= 200, "an example is read at one sitting"
     undocumented = [
         node.name
         for node in tree.body
