@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule import nn
 from chainrule.compiler.ir import ops
 from chainrule.frontend.state import Variable, variable_of
 
@@ -61,10 +62,25 @@ def arrays_for(program) -> dict[str, np.ndarray]:
     return {n.op.label: draw(n) for n in program.inputs() if isinstance(n.op, ops.Input)}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if has_build(name)])
-def test_backends_agree_on_every_output_and_gradient(example, name):
+#: Networks that an example trains beside the one that ``build()`` returns.
+VARIANTS = [
+    ("autoencoder", {"code": 32, "noise": 0.3}),
+    ("curvature_penalty", {"slope_weight": 2e-4, "curvature_weight": 2e-5}),
+    ("forecast", {"layer": nn.GRU}),
+    ("graph_convolution", {"use_edges": False}),
+    ("recommender", {"kind": "biases"}),
+    ("recommender", {"kind": "deep"}),
+    ("siamese", {"kind": "contrastive"}),
+    ("vae", {"beta": 4.0}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [*((name, {}) for name in NAMES if has_build(name)), *VARIANTS]
+)
+def test_backends_agree_on_every_output_and_gradient(example, name, options):
     cr.manual_seed(1)
-    outputs = tensors_of(example(name).build())
+    outputs = tensors_of(example(name).build(**options))
     assert outputs
     found = {}
     for loss in [n for n in outputs if n.endswith("loss")]:
