@@ -147,7 +147,7 @@ def _max_of_blocks(blocks: Tensor, numbers: Tensor, axis: int) -> tuple[Tensor, 
     if isinstance(taps, int) and taps <= _UNROLLED:
         before = (slice(None),) * axis
         parts = [(blocks[*before, t], numbers[*before, t]) for t in range(taps)]
-        return first_of_maxima([v for v, _ in parts], [n for _, n in parts], None)
+        return first_of_maxima([v for v, _ in parts], [n for _, n in parts])
     chosen = blocks.argmax(axis)
     return pick(blocks, chosen, axis), pick(numbers.broadcast_to(blocks.shape), chosen, axis)
 
@@ -162,7 +162,7 @@ def _max_uneven(value: Tensor, number: Tensor, axis: int, count: Dim) -> tuple[T
     if len(taps) <= _UNROLLED:
         values = [take(value, places[:, tap], axis) for tap in taps]
         numbers = [take(number, places[:, tap], axis) for tap in taps]
-        return first_of_maxima(values, numbers, None)
+        return first_of_maxima(values, numbers)
     return _max_of_blocks(take(value, places, axis), take(number, places, axis), axis + 1)
 
 

@@ -1,37 +1,41 @@
 """Pooling over windows: maxima with their places, averages, and p-norms.
 
 Windows are seen through their taps: tap t of every window is one strided slice of the padded input,
-so a pool is an elementwise function of its taps, which fuses, and whose gradient is a sum of
-guarded taps.  Pools with many taps go axis by axis; windows that tile the axis are a reshape and a
-reduction.
+so a pool is an elementwise function of its taps, and fuses.  Pools with many taps go axis by axis;
+windows that tile an axis are a reshape and a reduction.
 
-Of equal maxima the first in row-major order counts, as in PyTorch: it is what ``return_indices``
-names and what the whole gradient goes to.
+The gradient is a rule (`custom_gradient`) that visits every element of the input once, by its
+remainder modulo the stride (see `_spread`), where the adjoints of strided slices would leave every
+other lane empty.  Of equal maxima the first in row-major order counts, as in PyTorch: it is what
+``return_indices`` names and what the whole gradient goes to.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..compiler.ir import ops
 from ..compiler.ir.types import FLOATS, Dim
 from . import shaping
 from .creation import iota
+from .custom_gradient import custom_gradient
 from .elementwise import isnan, maximum, minimum, where
 from .manipulation import moveaxis, pick, take
 from .padding import pad_axes
 from .tensor import Tensor, as_tensor, constant
-from .tracing import fail
+from .tracing import build, fail
 from .windows import PerAxis, batched, per_axis
 
 #: With up to so many taps, a window is taken in one step over all its axes (3 x 3).
 _TOGETHER = 9
 #: With more taps than this along one axis, windows are gathered and reduced.
-_UNROLLED = 25
+_UNROLLED = 64
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,89 @@ def _windows(x: Tensor, pool: Pool) -> Tensor:
     return moveaxis(take(x, places, pool.axis), pool.axis + 1, -1)
 
 
+# -- gradients ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Phases:
+    """The elements of one axis as rows of ``stride``: element ``stride * row + phase``.
+
+    ``taps``: for every distance from a window's number to a row, the tap of that window in each
+    phase of the row, -1 where the window has none.
+    """
+
+    pool: Pool
+    rows: Dim
+    taps: dict[int, tuple[int, ...]]
+
+    @staticmethod
+    def of(pool: Pool) -> _Phases:
+        taps: dict[int, list[int]] = {}
+        for tap in range(pool.kernel):
+            distance, phase = divmod(pool.dilation * tap - pool.low, pool.stride)
+            taps.setdefault(distance, [-1] * pool.stride)[phase] = tap
+        rows = (pool.size + (pool.stride - 1)) // pool.stride
+        return _Phases(pool, rows, {d: tuple(t) for d, t in sorted(taps.items())})
+
+
+def _spread(g: Tensor, x: Tensor, pools: Sequence[Pool], chosen: Tensor | None) -> Tensor:
+    """Return, for every element of ``x``, the sum of ``g`` over the windows that hold it.
+
+    ``chosen``: the number of the one tap of each window that counts; None: all do.
+    """
+    axes = [_Phases.of(pool) for pool in pools]
+    split: list[Dim] = list(x.shape)
+    for phases in reversed(axes):
+        split[phases.pool.axis : phases.pool.axis + 1] = [phases.rows, phases.pool.stride]
+    # 0 is what lies beyond the windows
+    marks = None if chosen is None else (chosen + 1).astype("int32").broadcast_to(g.shape)
+    total: Tensor | None = None
+    for distances in itertools.product(*(phases.taps for phases in axes)):
+        taps = np.zeros((), np.int32)
+        for phases, distance in zip(axes, distances, strict=True):
+            here = np.array(phases.taps[distance], np.int32)
+            wide = taps[..., None] * phases.pool.kernel + here
+            taps = np.where((taps[..., None] < 0) | (here < 0), -1, wide)
+        wide_taps = _beside_rows(taps, x.ndim, pools)
+        part = _shifted(g, axes, distances).expand_dims(_phase_axes(pools))
+        if marks is not None:
+            mark = _shifted(marks, axes, distances).expand_dims(_phase_axes(pools))
+            part = where(mark == wide_taps + 1, part, 0)
+        elif (taps < 0).any():
+            part = where(wide_taps >= 0, part, 0)
+        total = part if total is None else total + part
+    assert total is not None
+    whole = list(x.shape)
+    for phases in axes:
+        whole[phases.pool.axis] = phases.rows * phases.pool.stride
+    result = total.broadcast_to(split).reshape(whole)
+    return Tensor(shaping.slice_axes(result.node, [0] * x.ndim, x.shape, [1] * x.ndim))
+
+
+def _phase_axes(pools: Sequence[Pool]) -> list[int]:
+    """Return where the phases of the pooled axes stand, each after its rows."""
+    return [pool.axis + 1 + number for number, pool in enumerate(pools)]
+
+
+def _beside_rows(taps: np.ndarray, rank: int, pools: Sequence[Pool]) -> np.ndarray:
+    """Return an array with one axis for each pool's phases in a shape that broadcasts."""
+    shape = [1] * (rank + len(pools))
+    for axis, size in zip(_phase_axes(pools), taps.shape, strict=True):
+        shape[axis] = size
+    return taps.reshape(shape)
+
+
+def _shifted(x: Tensor, axes: Sequence[_Phases], distances: Sequence[int]) -> Tensor:
+    """Return, for every row, the element of the window that lies ``distances`` before it; or 0."""
+    low, high = [0] * x.ndim, [0] * x.ndim
+    for phases, distance in zip(axes, distances, strict=True):
+        axis = phases.pool.axis
+        low[axis], high[axis] = distance, phases.rows - phases.pool.count - distance  # type: ignore[call-overload]
+    if not any(low) and all(isinstance(h, int) and h == 0 for h in high):
+        return x
+    return Tensor(build(ops.Pad(tuple(low), tuple(high), (0,) * x.ndim), x.node))
+
+
 # -- maxima ---------------------------------------------------------------------------------------
 
 
@@ -162,25 +249,37 @@ def _lowest(dtype: str) -> float | int:
     return -math.inf if dtype in FLOATS else int(np.iinfo(dtype).min)
 
 
-def _max_stage(x: Tensor, plane: Tensor, pools: Sequence[Pool]) -> tuple[Tensor, Tensor]:
+def _max_stage(
+    x: Tensor, plane: Tensor | None, pools: Sequence[Pool]
+) -> tuple[Tensor, Tensor | None]:
     """Return the first maximum of every window, and the number that ``plane`` has there."""
     pairs = _sides(x, pools)
     padded = pad_axes(x, pairs, "constant", _lowest(x.dtype))
-    numbers = pad_axes(plane, pairs, "constant")
-    if math.prod(pool.kernel for pool in pools) > _UNROLLED or _is_large_tile(pools):
-        (pool,) = pools
-        return _max_of_windows(_windows(padded, pool), _windows(numbers, pool))
-    return first_of_maxima(_taps(padded, pools), _taps(numbers, pools), _first_inside(x, pools))
+    numbers = None if plane is None else pad_axes(plane, pairs, "constant")
+    large = math.prod(pool.kernel for pool in pools) > _UNROLLED or _is_large_tile(pools)
+    if large:
+        windows = _windows(padded, pools[0])
+        value, chosen = windows.max(-1), windows.argmax(-1)
+    else:
+        taps = _taps(padded, pools)
+        value = functools.reduce(maximum, taps)
+        chosen = _first_equal(taps, value, _first_inside(x, pools))
+
+    @custom_gradient
+    def pooled(whole: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        return value, lambda g: _spread(g, whole, pools, chosen)
+
+    result = pooled(x) if x.dtype in FLOATS else value
+    if numbers is None:
+        return result, None
+    if large:
+        candidates = _windows(numbers, pools[0])
+        return result, pick(candidates.broadcast_to((*value.shape, pools[0].kernel)), chosen, -1)
+    return result, _number_at(chosen, _taps(numbers, pools))
 
 
 def _is_large_tile(pools: Sequence[Pool]) -> bool:
     return len(pools) == 1 and pools[0].tiles and pools[0].kernel > _TOGETHER
-
-
-def _max_of_windows(windows: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-    chosen = windows.argmax(-1)
-    numbers = numbers.broadcast_to(windows.shape)
-    return pick(windows, chosen, -1), pick(numbers, chosen, -1)
 
 
 def _first_inside(x: Tensor, pools: Sequence[Pool]) -> Tensor | None:
@@ -188,54 +287,58 @@ def _first_inside(x: Tensor, pools: Sequence[Pool]) -> Tensor | None:
 
     A window of nothing but -inf has its maximum there.
     """
-    first: Tensor | None = None
+    if not any(pool.low for pool in pools):
+        return None
+    first: Tensor | np.ndarray | int = 0
     for pool in pools:
-        if first is not None:
-            first = first * pool.kernel
-        if pool.low:
-            outside = pool.low - _along(pool, x.ndim) * pool.stride
-            skipped = maximum(0, (outside + (pool.dilation - 1)) // pool.dilation)
-            first = skipped if first is None else first + skipped
-    return first
+        first = first * pool.kernel
+        if not pool.low:
+            continue
+        if isinstance(pool.count, int):
+            outside = pool.low - pool.stride * np.arange(pool.count, dtype=np.int32)
+            skipped = np.maximum(0, -(-outside // pool.dilation))
+            shape = [1] * x.ndim
+            shape[pool.axis] = pool.count
+            first = first + skipped.reshape(shape)
+        else:
+            beyond = pool.low - _along(pool, x.ndim, "int32") * pool.stride
+            first = maximum(0, (beyond + (pool.dilation - 1)) // pool.dilation) + first
+    return as_tensor(first)
 
 
-def first_of_maxima(
-    taps: Sequence[Tensor], numbers: Sequence[Tensor], first: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return the first maximum among ``taps`` at every place, and the one of ``numbers`` there.
+def _first_equal(taps: Sequence[Tensor], value: Tensor, first: Tensor | None) -> Tensor:
+    """Return the number of the first tap that equals ``value``, their maximum; int32.
 
-    NaN is a maximum, and the last of several.  ``first``: the tap to begin with, 0 if None.
+    Where that is NaN, the last NaN, as in PyTorch.  ``first``: the least number to return.
     """
-    best = taps[0]
-    chosen = constant(0) if first is None else first
+    chosen: Tensor = constant(0, "int32")
+    if value.dtype in FLOATS:
+        for number, tap in enumerate(taps[1:], 1):
+            chosen = where(isnan(tap), number, chosen)
+    for number, tap in reversed(list(enumerate(taps))):
+        chosen = where(tap == value, number, chosen)
+    return chosen if first is None else maximum(chosen, first)
+
+
+def _number_at(chosen: Tensor, numbers: Sequence[Tensor]) -> Tensor:
+    """Return, at every place, the one of ``numbers`` that ``chosen`` counts."""
     number = numbers[0]
-    if first is not None:
-        for tap in range(1, len(taps)):
-            number = where(chosen == tap, numbers[tap], number)
-    for tap in range(1, len(taps)):
-        value = taps[tap]
-        better = value > best
-        if value.dtype in FLOATS:
-            better = better | isnan(value)
-        best = where(better, value, best)
-        chosen = where(better, tap, chosen)
-        number = where(better, numbers[tap], number)
-    if best.dtype not in FLOATS:
-        return best, number
-    return _select(taps, chosen), number
+    for tap in range(1, len(numbers)):
+        number = where(chosen == tap, numbers[tap], number)
+    return number
 
 
-def _select(taps: Sequence[Tensor], chosen: Tensor) -> Tensor:
-    """Return the tap whose number is ``chosen`` at every place.
+def first_of_maxima(taps: Sequence[Tensor], numbers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the first maximum among ``taps`` at every place, and the one of ``numbers`` there."""
+    value = functools.reduce(maximum, taps)
+    chosen = _first_equal(taps, value, None)
 
-    A sum of guarded taps, so that the gradient of each tap is one guarded cotangent.
-    """
-    if len(taps) == 1:
-        return taps[0]
-    total = where(chosen == 0, taps[0], 0)
-    for tap in range(1, len(taps)):
-        total = total + where(chosen == tap, taps[tap], 0)
-    return total
+    @custom_gradient
+    def largest(*given: Tensor) -> tuple[Tensor, Callable[[Tensor], list[Tensor]]]:
+        return value, lambda g: [where(chosen == tap, g, 0) for tap in range(len(given))]
+
+    result = largest(*taps) if value.dtype in FLOATS else value
+    return result, _number_at(chosen, numbers)
 
 
 def plane_numbers(x: Tensor, rank: int) -> Tensor:
@@ -263,12 +366,12 @@ def _max_pool(
     if value.dtype == "bool":
         fail(f"{what}: needs numbers, not bool")
     pools = window_pools(value, kernel_size, stride, padding, dilation, ceil_mode, rank, what)
-    number = plane_numbers(value, rank)
+    number = plane_numbers(value, rank) if return_indices else None
     for stage in _stages(pools):
         value, number = _max_stage(value, number, stage)
     if single:
         value = value.squeeze(0)
-    if not return_indices:
+    if number is None:
         return value
     number = number.squeeze(0) if single and number.ndim > value.ndim else number
     return value, number.broadcast_to(value.shape)
@@ -347,12 +450,16 @@ def _sum_stage(x: Tensor, pools: Sequence[Pool]) -> Tensor:
         return x.sum([pool.axis for pool in pools], keepdims=True)
     padded = pad_axes(x, _sides(x, pools), "constant")
     if math.prod(pool.kernel for pool in pools) > _UNROLLED or _is_large_tile(pools):
-        (pool,) = pools
-        return _windows(padded, pool).sum(-1)
+        return _windows(padded, pools[0]).sum(-1)
     total, *rest = _taps(padded, pools)
     for tap in rest:
         total = total + tap
-    return total
+
+    @custom_gradient
+    def summed(whole: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        return total, lambda g: _spread(g, whole, pools, None)
+
+    return summed(x)
 
 
 def window_sums(x: Tensor, pools: Sequence[Pool]) -> Tensor:
