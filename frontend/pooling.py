@@ -312,11 +312,13 @@ def _first_equal(taps: Sequence[Tensor], value: Tensor, first: Tensor | None) ->
     Where that is NaN, the last NaN, as in PyTorch.  ``first``: the least number to return.
     """
     chosen: Tensor = constant(0, "int32")
-    if value.dtype in FLOATS:
-        for number, tap in enumerate(taps[1:], 1):
-            chosen = where(isnan(tap), number, chosen)
-    for number, tap in reversed(list(enumerate(taps))):
+    numbered = list(enumerate(taps))
+    # every step depends on the maximum, so that all of them join the kernel that computes it
+    for number, tap in reversed(numbered):
         chosen = where(tap == value, number, chosen)
+    if value.dtype in FLOATS:
+        for number, tap in numbered:
+            chosen = where(isnan(tap), number, chosen)
     return chosen if first is None else maximum(chosen, first)
 
 

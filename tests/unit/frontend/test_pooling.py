@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import chainrule as cr
 from chainrule.compiler.errors import GraphError
 from chainrule.frontend import adaptive_pooling, pooling, unpooling
+from chainrule.frontend.tensor import constant
 from chainrule.frontend.tensor import input as tensor_input
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch")
@@ -236,6 +238,37 @@ def test_machine_code_of_adaptive_pools(kind, agrees) -> None:
         native=True,
         dtypes=["float32"],
     )
+
+
+@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d", "adaptive_max_pool2d"])
+def test_second_derivatives(name, differentiate) -> None:
+    ours = getattr(adaptive_pooling if "adaptive" in name else pooling, name)
+    arguments = ((3, 2),) if "adaptive" in name else (3, 2, 1)
+    x = constant(draw(2, 3, 7, 6), "float64")
+    leaf = torch.tensor(x.node.op.value.array, requires_grad=True)
+
+    expected = getattr(TF, name)(leaf**3, *arguments)
+    cotangent, second = draw(*expected.shape), draw(*leaf.shape)
+    (first,) = torch.autograd.grad(expected, leaf, torch.tensor(cotangent), create_graph=True)
+    (again,) = torch.autograd.grad(first, leaf, torch.tensor(second))
+    value, slopes, bends = differentiate(ours(x**3, *arguments), [x], cotangent, [second])
+    np.testing.assert_allclose(value, expected.detach(), rtol=1e-12)
+    np.testing.assert_allclose(slopes[0], first.detach(), rtol=1e-10)
+    np.testing.assert_allclose(bends[0], again, rtol=1e-10)
+
+
+def test_pools_take_few_kernels() -> None:
+    """A prediction is one kernel; a gradient adds one that visits each element once."""
+    x = tensor_input("x", ("n", 4, 16, 16))
+    for pool in (
+        lambda v: pooling.max_pool2d(v, 2),
+        lambda v: pooling.max_pool2d(v, 3, 2, 1),
+        lambda v: pooling.avg_pool2d(v, 3, 2, 1),
+    ):
+        y = pool(x)
+        assert cr.compile(y).explain().startswith("1 kernel,")
+        both = cr.compile([y, *cr.grad((y * y).sum(), [x])])
+        assert both.explain().startswith("2 kernels,")
 
 
 UNPOOLED = [
