@@ -244,6 +244,17 @@ def test_roi_align_is_the_mean_of_bilinear_samples(aligned, ratio, size, scale, 
     )
 
 
+def test_roi_align_on_a_map_much_larger_than_the_samples(backend) -> None:
+    arguments = ((2, 2), 0.5, 2, True)
+    gradient_is_the_transpose(
+        lambda x, r: D.roi_align(x, r, *arguments),
+        np.random.default_rng(7).normal(size=(2, 3, 17, 21)),
+        REGIONS,
+        backend,
+        lambda x: align_by_loops(x, REGIONS, *arguments),
+    )
+
+
 @pytest.mark.parametrize(("size", "scale"), [((2, 3), 0.5), ((1, 1), 1.0), ((4, 4), 0.25)])
 def test_roi_pool_is_the_largest_of_each_bin(size, scale, backend) -> None:
     features = np.random.default_rng(4).integers(-5, 3, (2, 2, 6, 8)).astype("float64")  # ties
