@@ -31,7 +31,7 @@ from .boxes import (
 )
 from .focal import sigmoid_focal_loss
 from .mining import hard_negatives
-from .regions import roi_align, roi_pool
+from .regions import ps_roi_align, ps_roi_pool, roi_align, roi_pool
 from .suppression import Detections, batched_nms, nms, select_detections, take_boxes
 
 __all__ = [
@@ -60,6 +60,8 @@ __all__ = [
     "match_anchors",
     "mean_average_precision",
     "nms",
+    "ps_roi_align",
+    "ps_roi_pool",
     "remove_small_boxes",
     "roi_align",
     "roi_pool",
