@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from ...compiler.errors import GraphTypeError
+from ...compiler.ir import ops
 from ...compiler.ir.dims import format_shape
 from ..elementwise import stop_gradient, where
-from ..sorting import argsort
 from ..tensor import Tensor, as_tensor, floating
-from ..tracing import fail
+from ..tracing import build, fail
+
+
+def _order(x: Tensor, descending: bool) -> Tensor:
+    return Tensor(build(ops.ArgSort(x.ndim - 1, descending), x.node))
 
 
 def hard_negatives(
@@ -34,6 +38,6 @@ def hard_negatives(
     if not ratio >= 0:
         fail(f"{what}: ratio must not be negative, but is {ratio}")
     # The order of the order is each one's rank.
-    rank = argsort(argsort(where(others, values, -float("inf")), descending=True))
+    rank = _order(_order(where(others, values, -float("inf")), True), False)
     wanted = found.astype("float32").sum(-1, keepdims=True) * ratio
     return others & (rank.astype("float32") < wanted)

@@ -118,6 +118,8 @@ class Bert(Module):
     max_position_embeddings, type_vocab_size : int
     dropout : float
         In training alone.
+    initializer_range : float
+        The standard deviation of first values.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class Bert(Module):
         max_position_embeddings: int = 512,
         type_vocab_size: int = 2,
         dropout: float = 0.1,
+        initializer_range: float = 0.02,
         dtype: str = "float32",
     ) -> None:
         if hidden_size % num_attention_heads:
@@ -144,7 +147,7 @@ class Bert(Module):
                 for _ in range(num_hidden_layers)
             ]
         )
-        _start_small(self)
+        _draw_weights(self, initializer_range)
 
     def forward(
         self, tokens: object, attention_mask: object = None, token_type_ids: object = None
@@ -178,11 +181,11 @@ class Bert(Module):
         return states
 
 
-def _start_small(module: Module) -> None:
-    """Set matrices to N(0, 0.02²) and biases of linear layers to zero, as the paper does."""
+def _draw_weights(module: Module, std: float) -> None:
+    """Set matrices to N(0, std²) and biases of linear layers to zero."""
     for part in module.modules():
         if isinstance(part, (Linear, Embedding)):
-            part.weight.assign(normal(part.weight.value.shape, std=0.02))
+            part.weight.assign(normal(part.weight.value.shape, std=std))
         if isinstance(part, Linear) and part.bias is not None:
             part.bias.assign(np.zeros(part.bias.value.shape))
 
@@ -217,7 +220,7 @@ class BertForMaskedLM(Module):
         dtype = str(options.get("dtype", "float32"))
         self.bert = Bert(vocab_size, hidden_size, **options)  # type: ignore[arg-type]
         self.cls = _Head(vocab_size, hidden_size, dtype)
-        _start_small(self.cls)
+        _draw_weights(self.cls, float(options.get("initializer_range", 0.02)))  # type: ignore[arg-type]
 
     def forward(
         self, tokens: object, attention_mask: object = None, token_type_ids: object = None

@@ -142,7 +142,7 @@ def continued(model: models.GPT, prompt: np.ndarray, length: int) -> np.ndarray:
     return whole[:, prompt.shape[1] :]
 
 
-@pytest.mark.parametrize("backend", ["numpy"])
+@pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("length", [1, 2, 7])
 def test_cached_generation_is_that_of_reading_again(backend: str, length: int) -> None:
     model = gpt()
