@@ -29,9 +29,10 @@ from .boxes import (
     masks_to_boxes,
     remove_small_boxes,
 )
+from .deformable import deform_conv2d
 from .focal import sigmoid_focal_loss
 from .mining import hard_negatives
-from .regions import roi_align, roi_pool
+from .regions import ps_roi_align, ps_roi_pool, roi_align, roi_pool
 from .suppression import Detections, batched_nms, nms, select_detections, take_boxes
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "complete_box_iou_loss",
     "decode_boxes",
     "default_boxes",
+    "deform_conv2d",
     "detections_by_image",
     "distance_box_iou",
     "distance_box_iou_loss",
@@ -60,6 +62,8 @@ __all__ = [
     "match_anchors",
     "mean_average_precision",
     "nms",
+    "ps_roi_align",
+    "ps_roi_pool",
     "remove_small_boxes",
     "roi_align",
     "roi_pool",

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from ...compiler.errors import GraphTypeError
-from ...compiler.ir import ops
 from ...compiler.ir.dims import format_shape
 from ..elementwise import stop_gradient, where
+from ..sorting import argsort
 from ..tensor import Tensor, as_tensor, floating
-from ..tracing import build, fail
-
-
-def _order(x: Tensor, descending: bool) -> Tensor:
-    return Tensor(build(ops.ArgSort(x.ndim - 1, descending), x.node))
+from ..tracing import fail
 
 
 def hard_negatives(
@@ -38,6 +34,6 @@ def hard_negatives(
     if not ratio >= 0:
         fail(f"{what}: ratio must not be negative, but is {ratio}")
     # The order of the order is each one's rank.
-    rank = _order(_order(where(others, values, -float("inf")), True), False)
+    rank = argsort(argsort(where(others, values, -float("inf")), descending=True))
     wanted = found.astype("float32").sum(-1, keepdims=True) * ratio
     return others & (rank.astype("float32") < wanted)

@@ -17,11 +17,14 @@ from ..elementwise import abs, ceil, floor, stop_gradient, where
 from ..manipulation import concatenate, moveaxis, take, take_along_axis
 from ..tensor import Tensor, as_tensor
 from ..tracing import fail
+from ..windows import per_axis
 from .boxes import boxes_of, join_boxes
 
 #: Samples of an adaptive bin are more than half a pixel apart, or alone: at most five of them lie
 #: within one pixel of a place; one more on each side covers rounding.
 _NEAR_SAMPLES = 7
+#: A place of the map in a product costs about a fourth of a sample that reads four places.
+_PLACES_A_SAMPLE = 4
 
 
 class _Regions(NamedTuple):
@@ -56,16 +59,14 @@ def _regions(
         )
     if any(isinstance(size, SymbolicDim) for size in x.shape[1:]):
         fail(f"{what}: only the number of images may be symbolic, not {format_shape(x.shape)}")
-    size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
-    if len(size) != 2 or any(s < 1 for s in size):
-        fail(f"{what}: output_size is positive, (rows, columns) or one for both, not {output_size}")
+    rows, columns = per_axis(output_size, 2, "output_size", what)
     if not scale > 0:
         fail(f"{what}: spatial_scale must be positive, not {scale}")
     table = stop_gradient(_numbered(what, boxes, x).astype(x.dtype))
     # Taking the number from 0, 1, … changes nothing and refuses one that names no image.
     image = take(iota((x.shape[0],), 0), table[:, 0].astype("int64"), 0)
     corners = tuple(table[:, i] * scale for i in range(1, 5))
-    return _Regions(x, image, corners, size)
+    return _Regions(x, image, corners, (rows, columns))
 
 
 def _numbered(what: str, boxes: object, features: Tensor) -> Tensor:
@@ -126,11 +127,18 @@ def _adaptive_weights(start: Tensor, length: Tensor, count: int, size: int) -> T
 
 
 def _sample_positions(start: Tensor, length: Tensor, count: int, samples: int) -> Tensor:
-    """Return where the samples of each bin lie: (k, count · samples)."""
+    """Return where the samples of each bin lie: (k, count, samples)."""
     begin, length = _bins(start, length, count)
     offset = (iota((samples,), 0).astype(start.dtype) + 0.5) / samples
-    positions = begin.expand_dims(-1) + offset * length.expand_dims(-1)
-    return positions.reshape((start.shape[0], count * samples))
+    return begin.expand_dims(-1) + offset * length.expand_dims(-1)
+
+
+def _weights(start: Tensor, length: Tensor, count: int, size: int, samples: int) -> Tensor:
+    """Return how much each place counts in the mean of each bin's samples: (k, count, size)."""
+    if samples <= 0:
+        return _adaptive_weights(start, length, count, size)
+    position = _sample_positions(start, length, count, samples).expand_dims(-2)
+    return _hat(position, iota((size, 1), 0).astype(start.dtype), size).mean(-1)
 
 
 def _neighbours(position: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
@@ -147,30 +155,33 @@ def _neighbours(position: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def _interpolate(regions: _Regions, y: Tensor, x: Tensor) -> Tensor:
-    """Return the features at all pairs of ``y`` (k, a) and ``x`` (k, b): (k, a, b, channels).
+def _mean_of_samples(regions: _Regions, y: Tensor, x: Tensor) -> Tensor:
+    """Return the mean of the features at the samples ``y`` (k, i, s) and ``x`` (k, j, t).
 
-    Reads whole pixels, so that a region costs what its samples cost, however large the map.
+    Reads whole pixels, so that a region costs what its samples cost, however large the map;
+    (k, i, j, channels).
     """
     images, channels = regions.features.shape[:2]
     height, width = regions.pixels
     pixels = moveaxis(regions.features, 1, -1).reshape((images * height * width, channels))
-    first = regions.image.expand_dims((-1, -2)) * (height * width)
+    first = regions.image.expand_dims((1, 2, 3, 4)) * (height * width)
     total: Tensor | None = None
     for row, row_weight in _neighbours(y, height):
         for column, column_weight in _neighbours(x, width):
-            place = first + row.expand_dims(-1) * width + column.expand_dims(-2)
-            weight = row_weight.expand_dims(-1) * column_weight.expand_dims(-2)
+            # (k, i, s, 1, 1) beside (k, 1, 1, j, t)
+            place = first + row[..., None, None] * width + column[:, None, None]
+            weight = row_weight[..., None, None] * column_weight[:, None, None]
             part = take(pixels, place, 0) * weight.expand_dims(-1)
             total = part if total is None else total + part
     assert total is not None
-    return total
+    return total.mean((2, 4))
 
 
 def _extent(low: Tensor, high: Tensor, aligned: bool) -> tuple[Tensor, Tensor]:
     """Return where a region begins and how long it is along one axis."""
     if aligned:
-        return low - 0.5, high - low
+        low, high = low - 0.5, high - 0.5  # before the difference, which rounds as torchvision's
+        return low, high - low
     return low, (high - low).clip(low=1.0)
 
 
@@ -216,16 +227,14 @@ def roi_align(
     top, tall = _extent(y1, y2, aligned)
     left, wide = _extent(x1, x2, aligned)
     height, width = regions.pixels
-    if sampling_ratio > 0:
-        s = sampling_ratio
-        y = _sample_positions(top, tall, rows, s)
-        x = _sample_positions(left, wide, columns, s)
-        sampled = _interpolate(regions, y, x)
-        count, channels = y.shape[0], regions.features.shape[1]
-        binned = sampled.reshape((count, rows, s, columns, s, channels)).mean((2, 4))
-        return moveaxis(binned, -1, 1)
-    down = _adaptive_weights(top, tall, rows, height)
-    across = _adaptive_weights(left, wide, columns, width)
+    samples = rows * columns * sampling_ratio**2 if sampling_ratio > 0 else 0
+    if height * width > _PLACES_A_SAMPLE * samples > 0:
+        y = _sample_positions(top, tall, rows, sampling_ratio)
+        x = _sample_positions(left, wide, columns, sampling_ratio)
+        return moveaxis(_mean_of_samples(regions, y, x), -1, 1)
+    # Interpolation goes axis by axis, and so does the mean: two products with sparse matrices.
+    down = _weights(top, tall, rows, height, sampling_ratio)
+    across = _weights(left, wide, columns, width, sampling_ratio)
     maps = take(regions.features, regions.image, 0)
     narrow = contraction.einsum("kchw,kjw->kchj", [maps.node, across.node])
     return Tensor(contraction.einsum("kchj,kih->kcij", [narrow, down.node]))
@@ -235,15 +244,33 @@ def _round_half_away(x: Tensor) -> Tensor:
     return where(x >= 0, floor(x + 0.5), -floor(0.5 - x))
 
 
+def _pixel_bins(start: Tensor, length: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the first place of each bin and the one after its last: (k, count, 1)."""
+    step = (length / count).expand_dims(-1)
+    number = iota((count,), 0).astype(start.dtype)
+    first = floor(number * step) + start.expand_dims(-1)
+    last = ceil((number + 1.0) * step) + start.expand_dims(-1)
+    return first.expand_dims(-1), last.expand_dims(-1)
+
+
 def _in_bin(low: Tensor, high: Tensor, count: int, size: int) -> Tensor:
     """Return which places lie in which bin of the pixels ``low`` to ``high``: (k, count, size)."""
     start, end = _round_half_away(low), _round_half_away(high)
-    length = ((end - start + 1.0).clip(low=1.0) / count).expand_dims(-1)
-    number = iota((count,), 0).astype(low.dtype)
-    first = (floor(number * length) + start.expand_dims(-1)).expand_dims(-1)
-    last = (ceil((number + 1.0) * length) + start.expand_dims(-1)).expand_dims(-1)
+    first, last = _pixel_bins(start, (end - start + 1.0).clip(low=1.0), count)
     place = iota((size,), 0).astype(low.dtype)
     return (place >= first) & (place < last)
+
+
+def _mean_of_pixels(low: Tensor, high: Tensor, count: int, size: int) -> Tensor:
+    """Return how much each place counts in the mean of each bin: (k, count, size).
+
+    As in torchvision, whose bounds of bins stay below ``size``, the last place is in no bin.
+    """
+    start, end = _round_half_away(low), _round_half_away(high)
+    first, last = _pixel_bins(start, (end - start).clip(low=1.0), count)
+    place = iota((size,), 0).astype(low.dtype)
+    inside = ((place >= first) & (place < last.clip(high=size - 1))).astype(low.dtype)
+    return inside / inside.sum(-1, keepdims=True).clip(low=1)
 
 
 def roi_pool(
@@ -278,3 +305,69 @@ def roi_pool(
     place = (plane.expand_dims((-1, -2)) * height + row) * width + column
     flat = regions.features.reshape((product(regions.features.shape),))
     return where(filled, take(flat, place, 0), 0.0)
+
+
+def _check_sensitive(what: str, regions: _Regions) -> int:
+    """Return the channels of the result of position-sensitive pooling."""
+    channels = regions.features.shape[1]
+    bins = regions.bins[0] * regions.bins[1]
+    assert isinstance(channels, int)  # `_regions` refuses others
+    if channels % bins:
+        fail(
+            f"{what}: {channels} channels do not divide into groups of "
+            f"{regions.bins[0]} × {regions.bins[1]}, one channel for each bin"
+        )
+    return channels // bins
+
+
+def _own_channel(regions: _Regions, down: Tensor, across: Tensor, channels: int) -> Tensor:
+    """Return each bin's weighted sum over its own channel: weights (k, i, h) and (k, j, w)."""
+    images = regions.features.shape[0]
+    shape = (images, channels, *regions.bins, *regions.pixels)
+    maps = take(regions.features.reshape(shape), regions.image, 0)
+    narrow = contraction.einsum("kcijhw,kjw->kcijh", [maps.node, across.node])
+    return Tensor(contraction.einsum("kcijh,kih->kcij", [narrow, down.node]))
+
+
+def ps_roi_align(
+    features: object,
+    boxes: object,
+    output_size: int | Sequence[int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+) -> Tensor:
+    """Return `roi_align`, aligned, in which every bin has channels of its own.
+
+    ``features`` (images, channels · rows · columns, height, width), bins in row-major order within
+    a channel; (k, channels, rows, columns).  (Dai et al., "R-FCN", NeurIPS 2016, equation 1, with
+    samples instead of pixels.)
+    """
+    what = "ps_roi_align"
+    regions = _regions(what, features, boxes, output_size, spatial_scale)
+    x1, y1, x2, y2 = regions.corners
+    (rows, columns), (height, width) = regions.bins, regions.pixels
+    channels = _check_sensitive(what, regions)
+    down = _weights(*_extent(y1, y2, True), rows, height, sampling_ratio)
+    across = _weights(*_extent(x1, x2, True), columns, width, sampling_ratio)
+    return _own_channel(regions, down, across, channels)
+
+
+def ps_roi_pool(
+    features: object,
+    boxes: object,
+    output_size: int | Sequence[int],
+    spatial_scale: float = 1.0,
+) -> Tensor:
+    """Return the mean of the pixels of each bin, in which every bin has channels of its own.
+
+    Arguments as in `ps_roi_align`; boxes are rounded to pixels, and an empty bin gives 0.  (Dai et
+    al., "R-FCN", NeurIPS 2016, equation 1.)
+    """
+    what = "ps_roi_pool"
+    regions = _regions(what, features, boxes, output_size, spatial_scale)
+    x1, y1, x2, y2 = regions.corners
+    (rows, columns), (height, width) = regions.bins, regions.pixels
+    channels = _check_sensitive(what, regions)
+    down = _mean_of_pixels(y1, y2, rows, height)
+    across = _mean_of_pixels(x1, x2, columns, width)
+    return _own_channel(regions, down, across, channels)

@@ -48,6 +48,14 @@ from .convolution import (
     Fold,
     Unfold,
 )
+from .detection import (
+    DeformConv2d,
+    FeaturePyramidNetwork,
+    PSRoIAlign,
+    PSRoIPool,
+    RoIAlign,
+    RoIPool,
+)
 from .distance import CosineSimilarity, PairwiseDistance
 from .dropout import (
     AlphaDropout,
@@ -160,6 +168,12 @@ from .upsampling import (
 )
 
 __all__ = [
+    "DeformConv2d",
+    "FeaturePyramidNetwork",
+    "PSRoIAlign",
+    "PSRoIPool",
+    "RoIAlign",
+    "RoIPool",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",

@@ -244,6 +244,17 @@ def test_roi_align_is_the_mean_of_bilinear_samples(aligned, ratio, size, scale, 
     )
 
 
+def test_roi_align_on_a_map_much_larger_than_the_samples(backend) -> None:
+    arguments = ((2, 2), 0.5, 2, True)
+    gradient_is_the_transpose(
+        lambda x, r: D.roi_align(x, r, *arguments),
+        np.random.default_rng(7).normal(size=(2, 3, 17, 21)),
+        REGIONS,
+        backend,
+        lambda x: align_by_loops(x, REGIONS, *arguments),
+    )
+
+
 @pytest.mark.parametrize(("size", "scale"), [((2, 3), 0.5), ((1, 1), 1.0), ((4, 4), 0.25)])
 def test_roi_pool_is_the_largest_of_each_bin(size, scale, backend) -> None:
     features = np.random.default_rng(4).integers(-5, 3, (2, 2, 6, 8)).astype("float64")  # ties
@@ -256,6 +267,55 @@ def test_roi_pool_is_the_largest_of_each_bin(size, scale, backend) -> None:
     wanted, slopes = pool_by_loops(features, REGIONS, size, scale)
     np.testing.assert_array_equal(value, wanted)
     np.testing.assert_allclose(found, np.tensordot(g, slopes, 4), atol=1e-12)
+
+
+def own_channels_by_loops(boxes, size, pooled):
+    """Of ``pooled``, one map for each channel, the channel that belongs to each bin."""
+    rows, columns = size
+    result = pooled.reshape(len(boxes), -1, rows, columns, rows, columns)
+    i, j = np.arange(rows)[:, None], np.arange(columns)
+    return result[:, :, i, j, i, j]
+
+
+def mean_by_loops(features, boxes, size, scale):
+    rows, columns = size
+    height, width = features.shape[2:]
+    result = np.zeros((len(boxes), features.shape[1], rows, columns))
+    for k, (image, *corners) in enumerate(boxes):
+        x1, y1, x2, y2 = (int(math.copysign(math.floor(abs(v * scale) + 0.5), v)) for v in corners)
+        a, b = max(y2 - y1, 1) / rows, max(x2 - x1, 1) / columns
+        for i in range(rows):
+            top = min(max(math.floor(i * a) + y1, 0), height - 1)
+            bottom = min(max(math.ceil((i + 1) * a) + y1, 0), height - 1)
+            for j in range(columns):
+                left = min(max(math.floor(j * b) + x1, 0), width - 1)
+                right = min(max(math.ceil((j + 1) * b) + x1, 0), width - 1)
+                if top < bottom and left < right:
+                    part = features[int(image), :, top:bottom, left:right]
+                    result[k, :, i, j] = part.mean((1, 2))
+    return result
+
+
+@pytest.mark.parametrize(("size", "scale"), [((2, 3), 0.5), ((3, 2), 1.0)])
+def test_position_sensitive_regions(size, scale, backend) -> None:
+    features = np.random.default_rng(8).normal(size=(2, 12, 6, 8))
+    for ratio in (-1, 2):
+        gradient_is_the_transpose(
+            lambda x, r, ratio=ratio: D.ps_roi_align(x, r, size, scale, ratio),
+            features,
+            REGIONS,
+            backend,
+            lambda x, ratio=ratio: own_channels_by_loops(
+                REGIONS, size, align_by_loops(x, REGIONS, size, scale, ratio, True)
+            ),
+        )
+    gradient_is_the_transpose(
+        lambda x, r: D.ps_roi_pool(x, r, size, scale),
+        features,
+        REGIONS,
+        backend,
+        lambda x: own_channels_by_loops(REGIONS, size, mean_by_loops(x, REGIONS, size, scale)),
+    )
 
 
 def test_boxes_of_regions_in_three_forms(evaluate) -> None:
@@ -306,8 +366,9 @@ FEATURES = np.zeros((2, 1, 4, 4), "float32")
         (lambda: D.roi_align(FEATURES, BOXES, 2), r"boxes of shape \(3, 4\).*\(k, 5\)"),
         (lambda: D.roi_align(FEATURES, [BOXES], 2), "1 lists of boxes for 2 images"),
         (lambda: D.roi_align(FEATURES, [BOXES, SCORES], 2), r"boxes\[1\] have the shape"),
-        (lambda: D.roi_align(FEATURES, np.zeros((1, 5)), 0), "output_size is positive"),
+        (lambda: D.roi_align(FEATURES, np.zeros((1, 5)), 0), "output_size must be at least 1"),
         (lambda: D.roi_pool(FEATURES, np.zeros((1, 5)), 2, 0.0), "spatial_scale"),
+        (lambda: D.ps_roi_align(FEATURES, np.zeros((1, 5)), 2), "do not divide into groups of 2"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, message) -> None:

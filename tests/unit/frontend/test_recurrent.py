@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 STEPS, BATCH, FEATURES, HIDDEN = 5, 3, 4, 6
 LENGTHS = np.array([5, 2, 3])
-BACKENDS = ["numpy"]
+BACKENDS = ["numpy", "native"]
 TOLERANCE = {"float32": 2e-5, "float64": 1e-10}
 
 
