@@ -23,6 +23,10 @@ import chainrule as cr
 from chainrule import losses, nn, optim
 
 LETTERS = "IVXLCDM"
+NUMERALS = {
+    **{"M": 1000, "CM": 900, "D": 500, "CD": 400, "C": 100, "XC": 90, "L": 50, "XL": 40},
+    **{"X": 10, "IX": 9, "V": 5, "IV": 4, "I": 1},
+}
 END, START, PAD = 7, 8, -1
 DIGITS, LENGTH = 4, 16  # longest input; longest output, with its end
 
@@ -30,12 +34,9 @@ DIGITS, LENGTH = 4, 16  # longest input; longest output, with its end
 def roman(number):
     """Return the Roman numeral of 1 to 3999."""
     written = ""
-    for place in (3, 2, 1, 0):
-        one, five, ten = (*LETTERS[2 * place :], "?", "?")[:3]
-        digit = number // 10**place % 10
-        written += ["", "a", "aa", "aaa", "ab", "b", "ba", "baa", "baaa", "ac"][digit].translate(
-            str.maketrans("abc", one + five + ten)
-        )
+    for letters, value in NUMERALS.items():
+        written += letters * (number // value)
+        number %= value
     return written
 
 
