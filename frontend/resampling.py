@@ -15,7 +15,7 @@ from ..compiler.ir.dims import divide_exactly, format_shape
 from ..compiler.ir.types import FLOATS, Dim
 from .adaptive_pooling import adaptive_average
 from .axis_maps import map_axis
-from .manipulation import repeat, take
+from .manipulation import take
 from .tensor import Tensor, as_tensor
 from .tracing import fail
 
@@ -84,11 +84,10 @@ def interpolate(
         return adaptive_average(tensor, sizes, rank)
     if tensor.dtype not in FLOATS and not mode.startswith("nearest"):
         fail(f"interpolate: mode {mode!r} needs floating-point elements, not {tensor.dtype}")
+    if mode.startswith("nearest"):
+        return _nearest(tensor, sizes, factors, mode == "nearest-exact")
     for a, (wanted, factor) in enumerate(zip(sizes, factors, strict=True)):
         axis = tensor.ndim - rank + a
-        if mode.startswith("nearest"):
-            tensor = _nearest(tensor, axis, wanted, factor, mode == "nearest-exact")
-            continue
         given = tensor.shape[axis]
         if not isinstance(given, int):
             fail(f"interpolate: mode {mode!r} needs a known size, not {given}")
@@ -134,20 +133,40 @@ def _target(
     return sizes, factors  # type: ignore[return-value]
 
 
-def _nearest(x: Tensor, axis: int, wanted: Dim, factor: float | None, exact: bool) -> Tensor:
-    size = x.shape[axis]
-    if wanted == size:
-        return x
-    times = divide_exactly(wanted, size)
-    if isinstance(times, int) and (factor is None or factor == times):
-        return repeat(x, times, axis)
-    if not isinstance(size, int) or not isinstance(wanted, int):
-        fail(f"interpolate: from {size} to {wanted} needs known sizes")
-    # PyTorch computes the places in float32, and rounding decides which element is the nearest
+def _nearest(
+    x: Tensor, sizes: Sequence[Dim], factors: Sequence[float | None], exact: bool
+) -> Tensor:
+    """Return the nearest elements; where sizes grow by whole numbers, each is repeated."""
+    lead = x.ndim - len(sizes)
+    times = [1] * x.ndim
+    places: dict[int, np.ndarray] = {}
+    for axis, (wanted, factor) in enumerate(zip(sizes, factors, strict=True), lead):
+        size = x.shape[axis]
+        whole = divide_exactly(wanted, size)
+        if isinstance(whole, int) and (factor is None or factor == whole):
+            times[axis] = whole
+        elif isinstance(size, int) and isinstance(wanted, int):
+            places[axis] = _nearest_places(size, wanted, factor, exact)
+        else:
+            fail(f"interpolate: from {size} to {wanted} needs known sizes")
+    if any(n > 1 for n in times):
+        split = [d for size, n in zip(x.shape, times, strict=True) for d in (size, n)]
+        wide = x.expand_dims(range(1, 2 * x.ndim, 2)).broadcast_to(split)
+        x = wide.reshape([size * n for size, n in zip(x.shape, times, strict=True)])
+    for axis, chosen in places.items():
+        x = take(x, chosen, axis)
+    return x
+
+
+def _nearest_places(size: int, wanted: int, factor: float | None, exact: bool) -> np.ndarray:
+    """Return which element is the nearest to each result.
+
+    PyTorch computes it in float32, and rounding decides.
+    """
     scale = np.float32(1.0 / factor) if factor else np.float32(size) / np.float32(wanted)
     places = np.arange(wanted, dtype=np.float32)
     places = (places + np.float32(0.5)) * scale if exact else places * scale
-    return take(x, np.minimum(np.floor(places).astype(np.int64), size - 1), axis)
+    return np.minimum(np.floor(places).astype(np.int64), size - 1)
 
 
 def _sources(size: int, wanted: int, factor: float | None, aligned: bool) -> np.ndarray:
@@ -159,15 +178,15 @@ def _sources(size: int, wanted: int, factor: float | None, aligned: bool) -> np.
     return (index + 0.5) * scale - 0.5
 
 
+#: Places, which beyond the axis stand for its ends, and weights: (size of the result, taps).
 Taps = tuple[np.ndarray, np.ndarray]
 
 
 def _linear(size: int, wanted: int, factor: float | None, aligned: bool) -> Taps:
-    source = np.maximum(_sources(size, wanted, factor, aligned), 0.0)
-    low = np.minimum(source.astype(np.int64), size - 1)
-    high = np.minimum(low + 1, size - 1)
+    source = _sources(size, wanted, factor, aligned)
+    low = np.floor(source)
     part = source - low
-    return np.stack([low, high], 1), np.stack([1 - part, part], 1)
+    return np.stack([low, low + 1], 1).astype(np.int64), np.stack([1 - part, part], 1)
 
 
 def _cubic_weights(distance: np.ndarray, a: float) -> np.ndarray:
@@ -183,7 +202,7 @@ def _cubic(size: int, wanted: int, factor: float | None, aligned: bool) -> Taps:
     first = np.floor(source)
     taps = first[:, None] + np.arange(-1, 3)
     weights = _cubic_weights(source[:, None] - taps, -0.75)
-    return np.clip(taps, 0, size - 1).astype(np.int64), weights
+    return taps.astype(np.int64), weights
 
 
 def _antialiased(size: int, wanted: int, factor: float | None, aligned: bool, cubic: bool) -> Taps:
@@ -204,7 +223,7 @@ def _antialiased(size: int, wanted: int, factor: float | None, aligned: bool, cu
     else:
         weights = np.maximum(0.0, 1.0 - np.abs(distance))
     weights = np.where(taps < last[:, None], weights, 0.0)
-    return np.minimum(taps, size - 1), weights / weights.sum(1, keepdims=True)
+    return taps, weights / weights.sum(1, keepdims=True)
 
 
 # -- rearranged channels --------------------------------------------------------------------------
