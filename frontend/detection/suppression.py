@@ -17,15 +17,13 @@ from ...compiler.ir.types import FLOATS, INTEGERS
 from ..control_flow import scan
 from ..creation import full, iota
 from ..elementwise import stop_gradient, where
-from ..manipulation import moveaxis, stack, take
+from ..manipulation import moveaxis, take
 from ..tensor import Tensor, as_tensor, floating
 from ..tracing import fail
 from .boxes import boxes_of, intersection_and_union
 
 #: What stands in the places of a result that no box fills.
 NO_BOX = -1
-#: Up to so many steps are written out, two kernels each; more are a loop.
-_UNROLLED_STEPS = 16
 
 
 def _checked(
@@ -86,14 +84,8 @@ def _suppress(
         left = alive & ~(covered | chosen)
         return left, where(alive.any(-1), pick.squeeze(-1), NO_BOX)
 
-    if steps > _UNROLLED_STEPS:
-        _, picks = scan(step, alive, length=steps)
-        return moveaxis(picks, 0, -1)
-    results = []
-    for _ in range(steps):
-        alive, pick = step(alive, None)
-        results.append(pick)
-    return stack(results, -1)
+    _, picks = scan(step, alive, length=steps)
+    return moveaxis(picks, 0, -1)
 
 
 def _at_most(limit: float, dtype: str) -> float:
