@@ -7,6 +7,8 @@ Tensors and functions of them build a graph; `compile` and `compile_train` turn 
 code; `grad` gives gradients as tensors again; `formula` makes an operator of a formula.
 """
 
+import sys as _sys
+
 from .compiler.errors import (
     CacheWarning,
     ChainruleError,
@@ -35,6 +37,7 @@ from .frontend import (
     optim,
     random,
     schedules,
+    sklearn,
 )
 from .frontend import functional as F
 from .frontend.activations import (
@@ -64,6 +67,14 @@ from .frontend.training import TrainingProgram
 from .frontend.verification import VerificationReport, verify
 
 __version__ = "0.1.0"
+
+# ``from chainrule.nn import Linear``: public modules can be imported by the names they have here,
+# and are the same modules.
+_INSIDE = f"{__name__}.frontend."
+for _name, _module in list(_sys.modules.items()):
+    if _name.startswith(_INSIDE) and _name.removeprefix(_INSIDE).split(".")[0] in globals():
+        _sys.modules.setdefault(_name.replace(_INSIDE, f"{__name__}.", 1), _module)
+del _name, _module
 
 __all__ = [
     "CacheWarning",
@@ -116,6 +127,7 @@ __all__ = [
     "schedules",
     "selu",
     "silu",
+    "sklearn",
     "softplus",
     "verify",
 ]

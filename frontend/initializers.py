@@ -6,7 +6,8 @@ Shapes are PyTorch's: a weight is (out, in, *kernel), so its fan-in is ``in * pr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -17,6 +18,17 @@ def seed_initializers(seed: int) -> None:
     """Make the initial values that follow a function of ``seed``."""
     global _generator
     _generator = np.random.default_rng(seed)
+
+
+@contextmanager
+def preserve_initializers() -> Iterator[None]:
+    """Go on afterwards with the generator as it is now, whatever is seeded and drawn inside."""
+    global _generator
+    kept = _generator
+    try:
+        yield
+    finally:
+        _generator = kept
 
 
 def generator() -> np.random.Generator:

@@ -269,9 +269,10 @@ def _pick_classes(
     if ignore_index is None:
         valid, chosen = None, equals_index(labels, classes, axis)
     else:
-        # Equal nodes are one: this one is apart from that of a loss on the same labels which
-        # ignores none of them, so that the requirement of the other does not hold here.
-        valid, chosen = labels != ignore_index, ~differs_from_index(labels, classes, axis)
+        # Equal nodes are one: these are apart from those of a loss on the same labels which ignores
+        # none or others of them, or has other classes, so that their requirements do not hold here.
+        valid = (labels != ignore_index) & (labels.astype("int64") < classes)
+        chosen = ~differs_from_index(labels, classes, axis)
     anchor = chosen if valid is None else valid
     register_range_check(labels.node, 0, classes, ignore_index, f"{what}: class label", anchor.node)
     weights = None

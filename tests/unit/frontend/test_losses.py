@@ -319,3 +319,18 @@ def test_multilabel_margin_agrees_with_torch(reduction: str, evaluate) -> None:
         np.testing.assert_allclose(evaluate(loss), expected.detach(), rtol=1e-12)
         (slope,) = cr.grad(loss.sum(), [x])
         np.testing.assert_allclose(evaluate(slope), theirs.grad, rtol=1e-12)
+
+
+def test_models_of_other_classes_may_share_the_name_of_their_labels():
+    """Equal nodes are one: what one model requires of the labels must not hold for the other."""
+    x = cr.input("x", ("batch", 4))
+    y = cr.input("y", ("batch",), dtype="int64")
+    rng = np.random.default_rng(0)
+    few, many = (
+        losses.cross_entropy(x @ cr.constant(rng.normal(size=(4, n)).astype("float32")), y)
+        for n in (2, 3)
+    )
+    data = {"x": np.ones((2, 4), "float32"), "y": np.array([2, -100])}
+    assert np.isfinite(cr.compile(many, backend="numpy")(**data))
+    with pytest.raises(cr.IndexRangeError, match="outside 0 to 1"):
+        cr.compile(few, backend="numpy")(**data)
