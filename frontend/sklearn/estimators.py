@@ -10,7 +10,16 @@ import numpy as np
 from ..callbacks import Callback, EarlyStopping
 from ..data import shuffled_indices
 from ..optimizer import Optimizer
-from .programs import ACTIVATIONS, OPTIMIZERS, Architecture, Builder, NetworkProgram, program_of
+from .programs import (
+    ACTIVATIONS,
+    FEATURES,
+    OPTIMIZERS,
+    TARGETS,
+    Architecture,
+    Builder,
+    NetworkProgram,
+    program_of,
+)
 
 _LARGEST_SEED = 2**31 - 1
 #: Samples in a batch where batch_size is "auto", at most.
@@ -193,17 +202,17 @@ class NetworkMethods:
 
         if self.epochs < 1 or not self.learning_rate > 0 or self.alpha < 0:
             raise ValueError("epochs and learning_rate must be positive, alpha not negative")
-        x = data["x"]
+        x = data[FEATURES]
         if weights is not None:
             weights = _check_sample_weight(weights, x, ensure_non_negative=True)
             data = {**data, "sample_weight": weights}
             # A sample of weight 0 is as if it were not there, in the order of the others too.
             data = {name: array[weights > 0] for name, array in data.items()}
-            if not len(data["x"]):
+            if not len(data[FEATURES]):
                 raise ValueError("all sample weights are 0")
         initial, order = self._seeds()
         data, validation = self._set_aside(data, order, again)
-        count = len(data["x"])
+        count = len(data[FEATURES])
         size = min(AUTO_BATCH, count) if self.batch_size == "auto" else int(self.batch_size)
         if size < 1:
             raise ValueError(f"batch_size must be positive, not {self.batch_size}")
@@ -235,7 +244,7 @@ class NetworkMethods:
         self, data: dict[str, np.ndarray], seed: int, again: bool
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
         """Return the samples to train on, and those to watch, where that is asked for."""
-        count = len(data["x"])
+        count = len(data[FEATURES])
         held = round(count * self.validation_fraction)
         if not self.early_stopping or again:
             return data, None
@@ -308,7 +317,7 @@ class ClassifierMethods(NetworkMethods):
         if not (self.warm_start and hasattr(self, "classes_")):
             self.classes_ = np.unique(labels)
             self.n_outputs_ = len(self.classes_)
-        self._train({"x": x, "y": self._numbers(labels)}, sample_weight)
+        self._train({FEATURES: x, TARGETS: self._numbers(labels)}, sample_weight)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
@@ -320,7 +329,7 @@ class ClassifierMethods(NetworkMethods):
             self.n_outputs_ = len(self.classes_)
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(f"classes {classes} are not those of the first call, {self.classes_}")
-        self._train({"x": x, "y": self._numbers(labels)}, sample_weight, again=True)
+        self._train({FEATURES: x, TARGETS: self._numbers(labels)}, sample_weight, again=True)
         return self
 
     def _checked(self, x: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -366,13 +375,13 @@ class RegressorMethods(NetworkMethods):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train on ``X`` (samples, features) and targets (samples,) or (samples, targets)."""
         x, target = self._checked(X, y, reset=True)
-        self._train({"x": x, "y": target}, sample_weight)
+        self._train({FEATURES: x, TARGETS: target}, sample_weight)
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train one epoch more."""
         x, target = self._checked(X, y, reset=not hasattr(self, "state_"))
-        self._train({"x": x, "y": target}, sample_weight, again=True)
+        self._train({FEATURES: x, TARGETS: target}, sample_weight, again=True)
         return self
 
     def _checked(self, x: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -474,7 +483,7 @@ class TransformerMethods(NetworkMethods):
             if self.n_components < 1:
                 raise ValueError(f"n_components must be positive, not {self.n_components}")
             self._dtype, self.n_outputs_ = x.dtype.name, self.n_components
-        self._train({"x": x}, weights, again)
+        self._train({FEATURES: x}, weights, again)
 
     @property
     def _n_features_out(self) -> int:

@@ -36,6 +36,9 @@ from ..training_state import name_states
 #: Programs that are kept, those used last.
 KEPT_PROGRAMS = 32
 
+#: The inputs.  Equal inputs are one node: these names are not those that a user's would have.
+FEATURES, TARGETS, CODE = "estimator_features", "estimator_targets", "estimator_code"
+
 Builder = Callable[[int, int], Any]
 
 ACTIVATIONS: dict[str, Callable[[], Module]] = {
@@ -125,7 +128,7 @@ class NetworkProgram:
         dtype = architecture.dtype
         with _private_randomness(0):
             self.modules = architecture.build()
-            self.x = declare_input("x", ("batch", architecture.features), dtype=dtype)
+            self.x = declare_input(FEATURES, ("batch", architecture.features), dtype=dtype)
             self.functions = self._trace()
             self.penalty = Variable(np.zeros((), dtype), "alpha", "buffer")
             weights = [p for m in self.modules for p in m.parameters() if p.ndim >= 2]
@@ -153,7 +156,7 @@ class NetworkProgram:
         if self.architecture.kind == "autoencoder":
             code = self._checked(self.modules[0](self.x), self.architecture.outputs)
             self.code = declare_input(
-                "code", ("batch", self.architecture.outputs), dtype=self.architecture.dtype
+                CODE, ("batch", self.architecture.outputs), dtype=self.architecture.dtype
             )
             decoder, features = self.modules[1], self.architecture.features
             self.rebuilt = self._checked(decoder(code), features)
@@ -176,9 +179,9 @@ class NetworkProgram:
         if kind == "autoencoder":
             return losses.mse(self.rebuilt, self.x, "none").mean(1)
         if kind == "classifier":
-            labels = declare_input("y", ("batch",), dtype="int64")
+            labels = declare_input(TARGETS, ("batch",), dtype="int64")
             return losses.cross_entropy(self.functions["logits"], labels, reduction="none")
-        target = declare_input("y", ("batch", self.architecture.outputs), dtype=dtype)
+        target = declare_input(TARGETS, ("batch", self.architecture.outputs), dtype=dtype)
         return losses.mse(self.functions["output"], target, "none").mean(1)
 
     # -- the weights of one estimator -------------------------------------------------------------
@@ -248,7 +251,7 @@ class NetworkProgram:
                 backend=self.architecture.backend,
                 threads=self.architecture.threads,
             )
-        return self._compiled[name](**{"code" if name == "inverse" else "x": x})
+        return self._compiled[name](**{CODE if name == "inverse" else FEATURES: x})
 
 
 @contextmanager

@@ -731,7 +731,7 @@ def test_nothing_keeps_a_training_that_is_no_longer_used():
         train = program(model=model, metrics=["accuracy", "auc"], ema=0.9, accumulate=2)
         train.fit((X, Y), validation_data=(X, Y), verbose=0)
         train.predict(X)
-        return weakref.ref(train), weakref.ref(model.y.node), weakref.ref(model.loss.node)
+        return weakref.ref(train), weakref.ref(model.logits.node), weakref.ref(model.loss.node)
 
     gc.collect()
     gc.disable()
