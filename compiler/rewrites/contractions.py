@@ -132,7 +132,7 @@ class _FormLowering:
             result = self.product_and_sum((left, right), order, depth)
         else:
             depth = self.along_memory(depth, (left, right))
-            if held[-1] in rows:
+            if self.prefers_columns(rows, columns, held[-1]):
                 left, right, rows, columns = right, left, columns, rows
             order = [*batch, *rows, *columns]
             result = self.matrix_product(left, right, batch, rows, columns, depth)
@@ -144,6 +144,23 @@ class _FormLowering:
             result = broadcast_to(reshape(result, shape), (*self.extents(free), *result.shape))
             order = [*free, *order]
         return arrange_output(result, order, self.form, self.node.shape)
+
+    def prefers_columns(self, rows: list[int], columns: list[int], last: int) -> bool:
+        """Whether ``rows`` should be the columns, which lie next to each other in memory.
+
+        That is the output's order, unless the output is a copy anyway, as it is where both parts
+        meet in an axis: then the larger part.
+        """
+        meet = any(
+            any(i in rows for i in axis.indices) and any(i in columns for i in axis.indices)
+            for axis in self.form.axes
+        )
+        if not meet:
+            return last in rows
+        first, second = (product(self.extents(part)) for part in (rows, columns))
+        if isinstance(first, int) and isinstance(second, int):
+            return first > second
+        return not isinstance(first, int)
 
     def sum_out(self, term: Term, other: Term) -> Term:
         """Sum an operand over whole axes that nothing else mentions."""

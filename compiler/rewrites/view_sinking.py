@@ -12,6 +12,7 @@ from ..ir import ops
 from ..ir.construct import reshape, transpose
 from ..ir.dims import divide_exactly, product
 from ..ir.graph import Node, make, scalar_value
+from ..ir.scalars import COSTLY
 from ..ir.types import Dim, Shape
 
 VIEWS = (ops.Reshape, ops.Transpose)
@@ -73,8 +74,11 @@ class ViewSinking:
             result = make(step.op, result, source=node.source)
         return self.carry(result)
 
-    def _undo(self, y: Node, view: Node) -> Node | None:
-        """Return what broadcasts against the input of ``view`` as ``y`` does against ``view``."""
+    def _undo(self, y: Node, view: Node, stored: bool = True) -> Node | None:
+        """Return what broadcasts against the input of ``view`` as ``y`` does against ``view``.
+
+        ``stored`` allows that ``y`` is stored for it as an array, as it may be anyway.
+        """
         (source,) = view.inputs
         while isinstance(y.op, ops.Broadcast) and scalar_value(y) is None:
             (y,) = y.inputs
@@ -85,37 +89,36 @@ class ViewSinking:
         aligned = (1,) * (view.type.rank - y.type.rank) + y.shape
         if isinstance(view.op, ops.Transpose):
             if y.shape == view.shape:
-                return self._undo_inside(y, view)
+                return self._undo_inside(y, view, stored)
             permutation = view.op.permutation
             back = [permutation.index(axis) for axis in range(len(permutation))]
             return transpose(reshape(y, aligned), back)
         if y.shape == view.shape:
-            return self._undo_inside(y, view)
+            return self._undo_inside(y, view, stored)
         shape = _ungrouped(aligned, source.shape, view.shape)
-        return None if shape is None else self._reshaped(y, shape)
+        return None if shape is None else self._reshaped(y, shape, stored)
 
-    def _undo_inside(self, y: Node, view: Node) -> Node | None:
+    def _undo_inside(self, y: Node, view: Node, stored: bool) -> Node | None:
         """Undo ``view`` for an operand of the same size.
 
         A value in memory is read as another shape; a transposed one is not, for that would cost
-        more than the fusion gains.  What is computed wherever it is used is computed there again.
+        more than the fusion gains.  What is cheap to compute is computed again.
         """
-        (source,) = view.inputs
-        if isinstance(y.op, (ops.Map, ops.Cast)) and not self._is_computed(y):
-            moved = [self._undo(x, view) for x in y.inputs]
-            if any(x is None for x in moved):
-                return None
-            inputs = [x for x in moved if x is not None]
-            again = make(y.op, *inputs, source=y.source)
-            return again if again.shape == source.shape else None
+        if isinstance(y.op, (ops.Map, ops.Cast)) and y.op.name not in COSTLY:
+            inside = stored and not self._is_computed(y)
+            moved = [self._undo(x, view, inside) for x in y.inputs]
+            if not any(x is None for x in moved):
+                again = make(y.op, *(x for x in moved if x is not None), source=y.source)
+                if again.shape == view.inputs[0].shape:
+                    return again
         if not isinstance(view.op, ops.Reshape):
             return None
+        shape = view.inputs[0].shape
         if isinstance(y.op, ops.RandomBits):
-            counted = ops.RandomBits(source.shape, y.op.stream, y.op.word)
-            return make(counted, *y.inputs, source=y.source)
-        return self._reshaped(y, source.shape)
+            return make(ops.RandomBits(shape, y.op.stream, y.op.word), *y.inputs, source=y.source)
+        return self._reshaped(y, shape, stored)
 
-    def _reshaped(self, y: Node, shape: Shape) -> Node | None:
+    def _reshaped(self, y: Node, shape: Shape, stored: bool) -> Node | None:
         """Return ``y`` with ``shape`` where that copies nothing that is in no memory yet."""
         base = y
         while isinstance(base.op, ops.Reshape):
@@ -124,7 +127,7 @@ class ViewSinking:
         in_memory = isinstance(base.op, _LEAVES) or (
             not isinstance(base.op, (*_INDEXED, *_COUNTED)) and self._is_computed(base)
         )
-        return reshape(base, shape) if wide[0] == wide[1] or in_memory else None
+        return reshape(base, shape) if wide[0] == wide[1] or (stored and in_memory) else None
 
     def _is_computed(self, node: Node) -> bool:
         """Whether a kernel of its own computes ``node``: it is no cheap function of leaves."""

@@ -92,7 +92,7 @@ class Access:
                     source, _ = peel(x, identity_axes(x))
                     if source in weight:
                         total += weight[source]
-                    elif not isinstance(source.op, LEAVES):
+                    elif leaf_behind(source) is None:
                         total = FREE_LIMIT + 1
                 if total <= FREE_LIMIT:
                     weight[node] = total
@@ -150,7 +150,10 @@ class Access:
         edges += [(source, False) for source in memory_reads(node, self.stored)]
         while edges:
             source, direct = edges.pop()
-            if isinstance(source.op, LEAVES) or (source is not node and self.is_computed(source)):
+            leaf = leaf_behind(source)
+            if leaf is not None:
+                found.append((leaf, direct))
+            elif source is not node and self.is_computed(source):
                 found.append((source, direct))
             elif is_alias(source):
                 edges.append((strip_aliases(source), False))
@@ -167,7 +170,10 @@ class Access:
         return found
 
     def leaf_reads(self, node: Node) -> dict[Node, bool]:
-        """Return the leaves that computing ``node`` reads: True where only ever pointwise."""
+        """Return the leaves that computing ``node`` reads: True where only ever pointwise.
+
+        A leaf's memory read as another shape counts as the leaf.
+        """
         found = {node: True} if isinstance(node.op, LEAVES) else {}
         for source, direct in self._sources(node):
             if isinstance(source.op, LEAVES):
@@ -206,3 +212,9 @@ def strip_aliases(node: Node) -> Node:
     while isinstance(node.op, ops.Reshape):
         node = node.inputs[0]
     return node
+
+
+def leaf_behind(node: Node) -> Node | None:
+    """Return the leaf whose memory ``node`` is, as it is or as another shape, else None."""
+    source = strip_aliases(node)
+    return source if isinstance(source.op, LEAVES) else None

@@ -11,7 +11,8 @@ from __future__ import annotations
 from ..analysis.scheduling import lexicographical_order
 from ..ir import ops
 from ..ir.graph import Node, Program
-from .access import Access, strip_aliases
+from ..ir.types import Dim
+from .access import Access, leaf_behind, strip_aliases
 from .fusion import compact_axes
 from .loops import carry_count
 from .placement import Copy, LoopBuffers, Placement
@@ -58,11 +59,7 @@ def _plan_updates(
         readers = [n for n, leaves in enumerate(reads.leaves) if state in leaves and n != writer]
         group = groups[writer]
         own = reads.leaves[writer].get(state, True)
-        same_index = (
-            own
-            and value.shape == state.shape
-            and group.axes[value] == _axes_of_leaf(group, state, value, access)
-        )
+        same_index = own and _spanned(group, value) == _axes_of_leaf(group, state, value, access)
         movable = not group.bodies and not any(reach.path(writer, reader) for reader in readers)
         if movable and same_index and value not in readers_elsewhere:
             in_place.setdefault(value, []).append(state)
@@ -76,19 +73,33 @@ def _plan_updates(
 
 def _axes_of_leaf(
     group: KernelGroup, leaf: Node, value: Node, access: Access
-) -> tuple[int | None, ...] | None:
-    """Return the group axes over which every member reads ``leaf``, or None where they differ."""
-    found: set[tuple[int | None, ...]] = set()
+) -> tuple[int, ...] | None:
+    """Return the group axes over which every member reads ``leaf``, or None where they differ.
+
+    Axes of size 1 aside.  Read as an array of another shape than ``value``, the elements of the
+    leaf would come in another order.
+    """
+    found: set[tuple[int, ...]] = set()
     for member in group.members:
         for source, mapping in access.pointwise_reads(member):
-            if source is leaf:
+            if leaf_behind(source) is leaf:
                 known = group.axes[member]
-                if isinstance(member.op, ops.Reduce):
+                if isinstance(member.op, ops.Reduce) or _wide(source) != _wide(value):
                     return None
-                found.add(tuple(None if axis is None else known[axis] for axis in mapping))
+                axes = [known[axis] for axis in mapping if axis is not None]
+                found.add(tuple(axis for axis in axes if axis is not None))
     if not found:
-        return group.axes[value]
+        return _spanned(group, value)
     return found.pop() if len(found) == 1 else None
+
+
+def _wide(node: Node) -> list[Dim]:
+    return [dim for dim in node.shape if dim != 1]
+
+
+def _spanned(group: KernelGroup, value: Node) -> tuple[int, ...]:
+    """Return the group axes of a member's axes that are larger than 1."""
+    return tuple(axis for axis in group.axes[value] if axis is not None)
 
 
 class _Reachability:
