@@ -8,7 +8,7 @@ from cases import Case, M, N, program, sample, sampled, tensor
 from closeness import EXACT, Tolerance
 
 from chainrule.compiler.ir import ops
-from chainrule.compiler.ir.graph import Node, constant, make
+from chainrule.compiler.ir.graph import Node, Program, apply, constant, make
 from chainrule.compiler.ir.ops import Affine
 
 
@@ -388,6 +388,35 @@ def _general_cases() -> list[Case]:
     return cases
 
 
+def _trained_cases() -> list[Case]:
+    """Return steps that move a convolution's weight, which its gradient's kernel does in place."""
+    cases = []
+    for number, (x_shape, w_shape) in enumerate(
+        [((N, 3, 5, 6), (4, 3, 3, 3)), ((2, 3, 4, 4), (5, 3, 1, 1))]
+    ):
+        x = tensor("x", x_shape)
+        kind = tensor("w", w_shape).type
+        weight = make(ops.State("w", kind, "parameter", 960 + 2 * number))
+        velocity = make(ops.State("v", kind, "slot", 961 + 2 * number))
+        y = convolution(x, weight, 1, 1)
+        slope = adjoint_of_right(y, tensor("g", y.shape))
+        moved = apply("add", apply("mul", velocity, constant(0.9, "float32")), slope)
+        step = apply("sub", weight, apply("mul", moved, constant(0.1, "float32")))
+        batches = (3, 1) if x_shape[0] is N else (2,)
+        calls = [{"x": (n, *x_shape[1:]), "g": (n, *y.shape[1:])} for n in batches]
+        cases.append(
+            Case(
+                f"general-conv-trained-{w_shape}".replace(" ", ""),
+                Program((("y", y),), ((weight, step), (velocity, moved))),
+                sampled(*calls),
+                tolerance=Tolerance(ulps=16, relative=1e-5),
+                promote=True,
+                states={weight: sample(w_shape), velocity: sample(w_shape, seed=1)},
+            )
+        )
+    return cases
+
+
 def _by_torch(run, *arrays: np.ndarray) -> np.ndarray:
     """Return ``run`` of the arrays, computed by PyTorch in float64."""
     result = run(*(torch.from_numpy(x.astype(np.float64)) for x in arrays))
@@ -497,4 +526,4 @@ def _odd_maps() -> list[Case]:
     return cases
 
 
-CASES = [*_products(), *_convolution_cases(), *_general_cases(), *_odd_maps()]
+CASES = [*_products(), *_convolution_cases(), *_general_cases(), *_trained_cases(), *_odd_maps()]
