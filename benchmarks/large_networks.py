@@ -110,7 +110,9 @@ def rows(reports: Iterator[Report]) -> Iterator[tuple[str, ...]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure the networks that the command line names, by default all."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.large_networks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.large_networks", description=__doc__
+    )
     parser.add_argument("names", nargs="*", help=f"of {', '.join(NETWORKS)}")
     chosen = parser.parse_args(arguments).names or list(NETWORKS)
     unknown = sorted(set(chosen) - set(NETWORKS))

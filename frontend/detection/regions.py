@@ -62,15 +62,15 @@ def _regions(
     rows, columns = per_axis(output_size, 2, "output_size", what)
     if not scale > 0:
         fail(f"{what}: spatial_scale must be positive, not {scale}")
-    table = stop_gradient(_numbered(what, boxes, x).astype(x.dtype))
+    table = stop_gradient(numbered_boxes(what, boxes, x).astype(x.dtype))
     # Taking the number from 0, 1, … changes nothing and refuses one that names no image.
     image = take(iota((x.shape[0],), 0), table[:, 0].astype("int64"), 0)
     corners = tuple(table[:, i] * scale for i in range(1, 5))
     return _Regions(x, image, corners, (rows, columns))
 
 
-def _numbered(what: str, boxes: object, features: Tensor) -> Tensor:
-    """Return the boxes as (k, 5), the number of the image in front."""
+def numbered_boxes(what: str, boxes: object, features: Tensor) -> Tensor:
+    """Return boxes in any of the three forms as (k, 5), the number of the image in front."""
     if isinstance(boxes, (list, tuple)):
         images = features.shape[0]
         if len(boxes) != images and not isinstance(images, SymbolicDim):

@@ -51,6 +51,7 @@ from .convolution import (
 from .detection import (
     DeformConv2d,
     FeaturePyramidNetwork,
+    MultiScaleRoIAlign,
     PSRoIAlign,
     PSRoIPool,
     RoIAlign,
@@ -264,6 +265,7 @@ __all__ = [
     "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
+    "MultiScaleRoIAlign",
     "MultiheadAttention",
     "NLLLoss",
     "NLLLoss2d",

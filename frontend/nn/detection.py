@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..detection import deformable, regions
+import numpy as np
+
+from ..detection import box_area, deformable, regions
+from ..elementwise import floor, log2, stop_gradient, where
 from ..resampling import interpolate
 from ..tensor import Tensor, as_tensor
 from ..tracing import fail
@@ -75,6 +79,82 @@ class PSRoIPool(_RegionLayer):
 
     def forward(self, features: object, boxes: object) -> Tensor:
         return regions.ps_roi_pool(features, boxes, self.output_size, self.spatial_scale)
+
+
+class MultiScaleRoIAlign(Module):
+    """RoIAlign of each box on the map of a pyramid that fits its size.
+
+    Parameters
+    ----------
+    featmap_names : sequence of str
+        Which of the maps to use, the finest first.
+    output_size : int or (rows, columns)
+    sampling_ratio : int
+        As in `detection.roi_align`.
+    canonical_scale, canonical_level : int
+        A box of this size (the root of its area) is for the map of 1/2^level of the image; one of
+        half the size for the map one finer.
+
+    Every box is sampled on every map, and one of the results is kept: which one depends on values.
+    (Lin et al., "Feature pyramid networks", CVPR 2017, equation 1.)
+    """
+
+    def __init__(
+        self,
+        featmap_names: Sequence[str],
+        output_size: int | Sequence[int],
+        sampling_ratio: int,
+        *,
+        canonical_scale: int = 224,
+        canonical_level: int = 4,
+    ) -> None:
+        self.featmap_names = tuple(featmap_names)
+        self.output_size, self.sampling_ratio = output_size, sampling_ratio
+        self.canonical_scale, self.canonical_level = canonical_scale, canonical_level
+
+    def forward(
+        self, x: Mapping[str, object], boxes: object, image_shapes: Sequence[Any]
+    ) -> Tensor:
+        """Return the regions' features (k, c, rows, columns).
+
+        ``x``: maps (n, c, h, w) by name.  ``boxes`` as in `detection.roi_align`.  ``image_shapes``:
+        (height, width), or one for each image, of which the largest counts.
+        """
+        maps = [as_tensor(x[name]) for name in self.featmap_names if name in x]
+        if not maps:
+            fail(
+                f"MultiScaleRoIAlign: none of the maps {', '.join(self.featmap_names)} is among "
+                f"{', '.join(x)}"
+            )
+        sizes = np.asarray(image_shapes, float).reshape(-1, 2).max(0)
+        table = regions.numbered_boxes("MultiScaleRoIAlign", boxes, maps[0])
+        levels = [_level_of(features, sizes) for features in maps]
+        area = box_area(table[:, 1:]).astype(maps[0].dtype)
+        wanted = log2(stop_gradient(area) / self.canonical_scale**2) * 0.5 + self.canonical_level
+        level = floor(wanted + 1e-6).clip(levels[0], levels[-1])
+        result: Tensor | None = None
+        for features, number in zip(maps, levels, strict=True):
+            pooled = regions.roi_align(
+                features, table, self.output_size, 2.0**-number, self.sampling_ratio
+            )
+            mine = (level == number).expand_dims((1, 2, 3))
+            result = pooled if result is None else where(mine, pooled, result)
+        assert result is not None
+        return result
+
+
+def _level_of(features: Tensor, image: np.ndarray) -> int:
+    """Return how many times the image was halved on the way to the map."""
+    ratios = [
+        round(-math.log2(int(size) / whole))  # type: ignore[call-overload]
+        for size, whole in zip(features.shape[2:], image, strict=True)
+    ]
+    if ratios[0] != ratios[1]:
+        fail(
+            f"MultiScaleRoIAlign: a map of {features.shape[2]} × {features.shape[3]} has two "
+            f"scales, of an image of {image[0]:g} × {image[1]:g}"
+        )
+    return ratios[0]
 
 
 class DeformConv2d(Conv2d):

@@ -154,6 +154,33 @@ def test_feature_pyramid(evaluate) -> None:
     np.testing.assert_array_equal(evaluate(named["a"]), evaluate(ours(maps)[0]))
 
 
+def test_regions_of_a_pyramid(evaluate) -> None:
+    rng = np.random.default_rng(4)
+    maps = {
+        n: rng.normal(size=(2, 3, s, s)).astype("float32")
+        for n, s in zip("abc", (16, 8, 4), strict=True)
+    }
+    # Sizes about 4, 8, 15.9, 16 and 60 of an image of 64: levels 2 (limited), 2, 2, 3 and 4.
+    boxes = np.array(
+        [
+            [0, 1, 1, 5, 5],
+            [1, 3, 2, 7, 18],
+            [0, 8, 8, 23.9, 23.9],
+            [1, 30, 20, 46, 36],
+            [0, 2, 2, 62, 62],
+        ],
+        "float32",
+    )
+    layer = nn.MultiScaleRoIAlign("abc", 2, 2, canonical_scale=32, canonical_level=4)
+    found = evaluate(layer(maps, boxes, (64, 64)))
+    for row, box, name, level in zip(found, boxes, "aaabc", (2, 2, 2, 3, 4), strict=True):
+        wanted = evaluate(D.roi_align(maps[name], box[None], 2, 0.5**level, 2))
+        np.testing.assert_allclose(row, wanted[0], rtol=1e-6, atol=1e-6)
+    several = evaluate(layer(maps, [boxes[::2, 1:], boxes[1::2, 1:]], [(64, 60), (50, 64)]))
+    np.testing.assert_allclose(several, found[[0, 2, 4, 1, 3]], rtol=1e-6, atol=1e-6)
+    assert evaluate(layer({"b": maps["b"]}, boxes, (64, 64))).shape == (5, 3, 2, 2)
+
+
 X, W = np.zeros((1, 4, 5, 5), "float32"), np.zeros((2, 4, 3, 3), "float32")
 OFFSET = np.zeros((1, 18, 3, 3), "float32")
 
@@ -175,6 +202,8 @@ OFFSET = np.zeros((1, 18, 3, 3), "float32")
         (lambda: nn.DeformConv2d(4, 2, 3, padding="same")(X, OFFSET), "number of zeros"),
         (lambda: nn.FeaturePyramidNetwork([], 3), "all positive"),
         (lambda: nn.FeaturePyramidNetwork([4], 3)([X, X]), "2 maps, made for 1"),
+        (lambda: nn.MultiScaleRoIAlign("a", 2, 2)({"b": X}, [X[0, 0, :, :4]], (5, 5)), "none of"),
+        (lambda: nn.MultiScaleRoIAlign("a", 2, 2)({"a": X}, [X[0, 0, :, :4]], (5, 20)), "scales"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, message) -> None:
