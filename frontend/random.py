@@ -13,11 +13,15 @@ import numpy as np
 
 from ..compiler.errors import GraphTypeError
 from ..compiler.ir import ops
+from ..compiler.ir.dims import format_shape
 from ..compiler.ir.graph import Node
-from ..compiler.ir.types import FLOATS, INTEGERS, Shape
+from ..compiler.ir.infer import broadcast_shapes
+from ..compiler.ir.types import FLOATS, INTEGERS, Dim, Shape
 from .initializers import seed_initializers
+from .manipulation import take
 from .promotion import canonical_dtype
-from .shaping import nonnegative_shape
+from .shaping import nonnegative_shape, normalize_axis
+from .sorting import argsort, topk
 from .state import Variable, register_effect
 from .tensor import Tensor, apply, as_tensor
 from .tracing import build, fail
@@ -244,3 +248,174 @@ def _log_gamma(
     assert logarithm is not None
     result = logarithm + math.log(d)
     return result if boost is None else result + boost
+
+
+# -- draws made of uniform ones -------------------------------------------------------------------
+
+
+def _open_unit(shape: object, dtype: str, generator: Generator | None) -> Tensor:
+    """Return draws from (0, 1]: none of them is 0, so that logarithms are finite."""
+    return 1.0 - uniform(shape, dtype=dtype, generator=generator)
+
+
+def _shape_for(shape: object, *parameters: object) -> object:
+    """Return ``shape``, or what the parameters broadcast to where it is None."""
+    if shape is not None:
+        return shape
+    return broadcast_shapes(*(as_tensor(x).shape for x in parameters))
+
+
+def exponential(
+    shape: object = None,
+    rate: object = 1.0,
+    dtype: object = "float32",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Return draws of the exponential distribution with density ``rate * exp(-rate * x)``.
+
+    ``shape``: by default that of ``rate``.
+    """
+    name = _float(dtype, "exponential")
+    draws = -apply("log", _open_unit(_shape_for(shape, rate), name, generator))
+    return draws if isinstance(rate, (int, float)) and rate == 1 else draws / rate
+
+
+def gumbel(
+    shape: object = (),
+    loc: object = 0.0,
+    scale: object = 1.0,
+    dtype: object = "float32",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Return draws of the Gumbel distribution, ``loc - scale * log(-log u)``."""
+    name = _float(dtype, "gumbel")
+    # u in (0, 1), both ends excluded after rounding too: their logarithms would be infinite
+    digits = 23 if name == "float32" else 52
+    unit = uniform(shape, dtype=name, generator=generator) * (1.0 - 2.0**-digits)
+    unit = unit + 2.0 ** -(digits + 2)
+    draws = -apply("log", -apply("log", unit))
+    return draws * scale + loc
+
+
+def laplace(
+    shape: object = (),
+    loc: object = 0.0,
+    scale: object = 1.0,
+    dtype: object = "float32",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Return draws of the Laplace distribution, density ``exp(-|x - loc| / scale) / 2scale``."""
+    name = _float(dtype, "laplace")
+    side, size = (generator or _default).bits(shape, 2)
+    magnitude = -apply("log", ((size >> 8).astype(name) + 1.0) * 2.0**-24)
+    return apply("where", (side & 1) == 1, magnitude, -magnitude) * scale + loc
+
+
+def truncated_normal(
+    shape: object = (),
+    low: float = -2.0,
+    high: float = 2.0,
+    mean: object = 0.0,
+    std: object = 1.0,
+    dtype: object = "float32",
+    generator: Generator | None = None,
+) -> Tensor:
+    """Return draws of N(mean, std²) conditioned on ``mean + std * [low, high]``.
+
+    ``low`` and ``high`` are numbers, in standard deviations.  Inverts the distribution function at
+    a uniform draw between its values at the bounds.
+    """
+    if not (isinstance(low, (int, float)) and isinstance(high, (int, float)) and low < high):
+        fail(f"truncated_normal: low={low!r}, high={high!r} are no numbers in increasing order")
+    name = _float(dtype, "truncated_normal")
+    unit = uniform(shape, dtype=name, generator=generator)
+    draws = _invert_normal(unit, float(low), float(high))
+    if not (isinstance(std, (int, float)) and std == 1):
+        draws = draws * std
+    return draws if isinstance(mean, (int, float)) and mean == 0 else draws + mean
+
+
+#: Halvings of an interval of at most 80 standard deviations down to the spacing of float32 numbers.
+_HALVINGS = 30
+
+
+def _invert_normal(unit: Tensor, low: float, high: float) -> Tensor:
+    """Return the points between two bounds that a share ``unit`` of the mass between lies below.
+
+    By bisection: as many steps for any draw, and no division by a vanishing density.  A pair of
+    bounds above zero is mirrored, so that both masses are differences of small numbers.
+    """
+    if low > 0:
+        return -_invert_normal(1.0 - unit, -high, -low)
+    left, right = max(low, -40.0), min(high, 40.0)
+    start, stop = (0.5 * math.erfc(-x / math.sqrt(2.0)) for x in (left, right))
+    wanted = unit * (stop - start) + start
+    below, above = unit * 0.0 + left, unit * 0.0 + right
+    for _ in range(_HALVINGS):
+        middle = (below + above) * 0.5
+        mass = apply("erfc", middle * (-1.0 / math.sqrt(2.0))) * 0.5
+        less = mass < wanted
+        below, above = apply("where", less, middle, below), apply("where", less, above, middle)
+    return (below + above) * 0.5
+
+
+def categorical(
+    logits: object, axis: int = -1, shape: object = None, generator: Generator | None = None
+) -> Tensor:
+    """Return int64 draws of the classes along ``axis``, with probability ~ exp(logit).
+
+    ``shape``: of the result; by default that of ``logits`` without ``axis``, which its last axes
+    must match.  The greatest of the logits with Gumbel noise added is such a draw (Gumbel, 1954).
+    Logits of -inf are never drawn.
+    """
+    scores = as_tensor(logits)
+    scores = scores if scores.dtype in FLOATS else scores.astype("float32")
+    place = normalize_axis(axis, scores.ndim, "categorical")
+    order = [*(a for a in range(scores.ndim) if a != place), place]
+    scores = scores.transpose(order)
+    batch = scores.shape[:-1]
+    sizes = batch if shape is None else nonnegative_shape(shape, "categorical")
+    if len(sizes) < len(batch) or sizes[len(sizes) - len(batch) :] != batch:
+        fail(
+            f"categorical: draws of shape {format_shape(sizes)} do not fit logits of "
+            f"{format_shape(batch)}; a shape that ends so would"
+        )
+    noise = gumbel((*sizes, scores.shape[-1]), dtype=scores.dtype, generator=generator)
+    return (scores + noise).argmax(-1)
+
+
+def multinomial(
+    probabilities: object,
+    count: int,
+    replacement: bool = False,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Return ``count`` int64 draws a row of ``probabilities`` (..., n), which need not sum to 1.
+
+    Without ``replacement`` the draws of a row differ: those with the greatest noisy logits (Kool et
+    al., "Stochastic beams and where to find them", 2019).
+    """
+    weights = as_tensor(probabilities)
+    weights = weights if weights.dtype in FLOATS else weights.astype("float32")
+    logits = apply("log", weights)
+    if replacement:
+        draws = categorical(logits, -1, (count, *weights.shape[:-1]), generator)
+        return draws.transpose((*range(1, draws.ndim), 0))
+    noise = gumbel(weights.shape, dtype=weights.dtype, generator=generator)
+    return topk(logits + noise, count, -1)[1]
+
+
+def permutation(n: Dim, generator: Generator | None = None) -> Tensor:
+    """Return the integers 0 to n-1 in random order; ``n`` may be symbolic.
+
+    Sorts 32 random bits an element; equal ones keep their order, a bias below n / 2**32.
+    """
+    (bits,) = (generator or _default).bits((n,))
+    return argsort(bits, 0)
+
+
+def shuffle(x: object, axis: int = 0, generator: Generator | None = None) -> Tensor:
+    """Return ``x`` with its slices along ``axis`` in random order."""
+    tensor = as_tensor(x)
+    place = normalize_axis(axis, tensor.ndim, "shuffle")
+    return take(tensor, permutation(tensor.shape[place], generator), place)

@@ -96,7 +96,8 @@ def test_nothing_is_left_of_a_rule_in_a_compiled_program():
     assert len(run.executable.artifact.loops.kernels) == 1
 
 
-def test_a_rule_inside_a_loop():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_rule_inside_a_loop(backend):
     @cr.custom_gradient
     def leaky(x):
         return F.tanh(x), lambda cotangent: cotangent * 0.5
@@ -104,7 +105,7 @@ def test_a_rule_inside_a_loop():
     x, h = cr.input("x", (5, 3), "float64"), cr.input("h", (3,), "float64")
     last, _ = cr.scan(lambda carry, item: (leaky(carry + item), None), h, x)
     slopes = cr.grad(last.sum(), [h, x])
-    found = values_of(slopes, "numpy")
+    found = values_of(slopes, backend)
     np.testing.assert_allclose(found[0], np.full(3, 0.5**5))
     np.testing.assert_allclose(found[1], np.outer(0.5 ** np.arange(5, 0, -1), np.ones(3)))
 
