@@ -230,7 +230,8 @@ def logaddexp2(x: object, y: object) -> Tensor:
 
 def ldexp(x: object, exponent: object) -> Tensor:
     """Return ``x * 2ᵉ``."""
-    return floating(x) * exp2(as_tensor(exponent).astype("float32"))
+    base, power = (Tensor(n) for n in unify(operand_of(x), operand_of(exponent), floating=True))
+    return base * exp2(power)
 
 
 def positive(x: object) -> Tensor:

@@ -100,8 +100,10 @@ def power(base: Operand, exponent: Operand) -> Node:
     if dtype not in FLOATS:
         if isinstance(fixed, (int, np.integer)) and fixed >= 0:
             return _integer_power(unify(base, dtype=dtype)[0], int(fixed))
+        if fixed is None:
+            return _integer_powers(*unify(base, exponent, dtype=dtype))
         fail(
-            "power: an integer to a negative or unknown integer power; cast one to float32",
+            "power: an integer to a negative integer power; cast one to float32",
             GraphTypeError,
         )
     if fixed == 3:
@@ -113,6 +115,23 @@ def power(base: Operand, exponent: Operand) -> Node:
     for function in functions:
         result = apply(function, result)
     return result
+
+
+def _integer_powers(base: Node, exponent: Node) -> Node:
+    """Return powers of integers, bit by bit; to a negative power 1, -1 and, of others, 0."""
+    magnitude = apply("abs", base)
+    odd = apply("eq", apply("mod", exponent, 2), 1)
+    sign = apply("where", odd, base, magnitude)
+    unit = apply("where", apply("eq", magnitude, 1), sign, 0)
+    result: Operand = 1
+    for bit in range(6):  # any other base overflows long before 2**6
+        taken = apply("eq", apply("mod", apply("floordiv", exponent, 1 << bit), 2), 1)
+        result = apply("where", taken, apply("mul", result, base), result)
+        base = apply("mul", base, base)
+    small = apply("le", magnitude, 1)
+    zeroth = apply("where", apply("eq", exponent, 0), 1, unit)
+    outside = logical("logical_or", small, apply("lt", exponent, 0))
+    return apply("where", outside, zeroth, result)
 
 
 def _integer_power(base: Node, exponent: int) -> Node:

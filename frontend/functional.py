@@ -358,12 +358,12 @@ def mean(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return as_tensor(x).mean(axis, keepdims)
 
 
-def var(x: object, axis: Axes = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+def var(x: object, axis: Axes = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
     """Return the variance over ``axis``: the sum of squares divided by the count - ``ddof``."""
     return as_tensor(x).var(axis, ddof, keepdims)
 
 
-def std(x: object, axis: Axes = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+def std(x: object, axis: Axes = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
     """Return the standard deviation over ``axis``, the square root of `var`."""
     return as_tensor(x).std(axis, ddof, keepdims)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ..compiler.errors import GraphTypeError
 from ..compiler.ir.dims import divide_exactly, format_shape, product
 from ..compiler.ir.types import INTEGERS, Dim
@@ -115,11 +117,24 @@ def tile(x: object, repeats: int | Sequence[int]) -> Tensor:
     return result.reshape(tuple(size * n for n, size in zip(counts, sizes, strict=True)))
 
 
-def repeat(x: object, repeats: int, axis: int | None = None) -> Tensor:
-    """Return ``x`` with each element along ``axis`` (None: of all, flattened) ``repeats`` times."""
+def repeat(x: object, repeats: int | Sequence[int] | np.ndarray, axis: int | None = None) -> Tensor:
+    """Return ``x`` with each element along ``axis`` (None: of all, flattened) ``repeats`` times.
+
+    ``repeats``: one number, or one for each element, known when the graph is built.
+    """
     tensor = as_tensor(x)
     if axis is None:
         tensor, axis = tensor.ravel(), 0
+    if isinstance(repeats, Tensor):
+        fail("repeat: how long the result is must be known; pass numbers", GraphTypeError)
+    if not isinstance(repeats, (int, np.integer)):
+        counts = np.asarray(repeats)
+        if counts.size != 1:
+            size = tensor.shape[normalize_axis(axis, tensor.ndim, "repeat")]
+            if counts.shape != (size,) or (counts < 0).any():
+                fail(f"repeat: {counts.tolist()} are no counts for an axis of size {size}")
+            return take(tensor, np.repeat(np.arange(size), counts), axis)
+        repeats = int(counts.reshape(-1)[0])
     place = normalize_axis(axis, tensor.ndim, "repeat")
     shape = tensor.shape
     wide = tensor.expand_dims(place + 1).broadcast_to(
@@ -133,12 +148,22 @@ def flip(x: object, axis: Axes = None) -> Tensor:
     return Tensor(shaping.flip(as_tensor(x).node, axis))
 
 
-def roll(x: object, shift: int, axis: int | None = None) -> Tensor:
+def roll(x: object, shift: int | Sequence[int], axis: Axes = None) -> Tensor:
     """Return ``x`` with the elements moved on by ``shift`` along ``axis``, the last ones first.
 
-    None flattens and restores the shape.  On a symbolic axis, ``shift`` must not exceed its size.
+    Several axes take a shift each, or one for all.  None flattens and restores the shape.  On a
+    symbolic axis, ``shift`` must not exceed its size.
     """
     tensor = as_tensor(x)
+    if isinstance(axis, Sequence) or isinstance(shift, Sequence):
+        axes = [0] if axis is None else [axis] if isinstance(axis, int) else list(axis)
+        shifts = list(shift) if isinstance(shift, Sequence) else [shift] * len(axes)
+        if len(shifts) != len(axes):
+            fail(f"roll: {len(shifts)} shifts and {len(axes)} axes")
+        result = tensor.ravel() if axis is None else tensor
+        for by, along in zip(shifts, axes, strict=True):
+            result = roll(result, by, along)
+        return result.reshape(tensor.shape)
     if axis is None:
         return roll(tensor.ravel(), shift, 0).reshape(tensor.shape)
     place = normalize_axis(axis, tensor.ndim, "roll")
@@ -169,23 +194,25 @@ def gather(x: object, indices: object, axis: int = 0) -> Tensor:
     return take(x, indices, axis)
 
 
-def take_along_axis(x: object, indices: object, axis: int = -1) -> Tensor:
+def take_along_axis(x: object, indices: object, axis: int | None = -1) -> Tensor:
     """Return ``x[..., indices[..., j, ...], ...]``: one element for every index, along ``axis``.
 
-    ``indices``: integers of the rank of ``x``, equal to it in all axes but ``axis``.  One index a
+    ``indices``: integers of the rank of ``x``.  Its other axes fit those of ``x`` where they are
+    equal, where one has size 1 (it broadcasts), or where the indices are fewer: then the first
+    slices of ``x`` are meant, as in ``torch.gather``.  ``axis`` None flattens both.  One index a
     row selects by comparison with the position and sums, which fuses with its surroundings; more
     gather from the flattened array.
     """
     tensor, picks = as_tensor(x), as_tensor(indices)
     if picks.dtype not in INTEGERS:
         fail(f"take_along_axis: needs integer indices, not {picks.dtype}", GraphTypeError)
+    if axis is None:
+        tensor, picks, axis = tensor.ravel(), picks.ravel(), 0
+    if tensor.ndim == 0 and picks.ndim < 2:
+        one = take_along_axis(tensor.reshape(1), picks.ravel(), axis)
+        return one.reshape(picks.shape)
     place = normalize_axis(axis, tensor.ndim, "take_along_axis")
-    others = [a for a in range(tensor.ndim) if a != place]
-    if picks.ndim != tensor.ndim or any(picks.shape[a] != tensor.shape[a] for a in others):
-        fail(
-            f"take_along_axis: indices of shape {format_shape(picks.shape)} do not fit "
-            f"{format_shape(tensor.shape)}: all axes but {place} must be equal"
-        )
+    tensor, picks = _fit_rows(tensor, picks, place)
     size = tensor.shape[place]
     what = "take_along_axis: index"
     if picks.shape[place] == 1:
@@ -199,6 +226,30 @@ def take_along_axis(x: object, indices: object, axis: int = -1) -> Tensor:
     row = iota((product(rows.shape[:-1]),), 0).reshape((*rows.shape[:-1], 1))
     flat = take(rows.ravel(), row * size + chosen, 0)
     return moveaxis(flat, -1, place)
+
+
+def _fit_rows(x: Tensor, picks: Tensor, place: int) -> tuple[Tensor, Tensor]:
+    """Return both with equal axes, apart from ``place``."""
+    wide, many = list(x.shape), list(picks.shape)
+    fits = len(wide) == len(many)
+    for a, (have, want) in enumerate(zip(x.shape, picks.shape, strict=False)):
+        if a == place or have == want:
+            continue
+        if want == 1:
+            many[a] = have
+        elif have == 1:
+            wide[a] = want
+        elif isinstance(have, int) and isinstance(want, int) and want < have:
+            x = x[*(slice(None),) * a, :want]
+            wide[a] = want
+        else:
+            fits = False
+    if not fits:
+        fail(
+            f"take_along_axis: indices of shape {format_shape(picks.shape)} do not fit "
+            f"{format_shape(x.shape)}: all axes but {place} must be equal, or of size 1"
+        )
+    return x.broadcast_to(wide), picks.broadcast_to(many)
 
 
 def pick(x: Tensor, labels: Tensor, axis: int) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..compiler.ir.dims import format_shape
 from ..compiler.ir.infer import broadcast_shapes
+from ..compiler.ir.types import INTEGERS
 from . import contraction
 from .manipulation import moveaxis, stack
 from .promotion import unify
@@ -51,6 +52,8 @@ def _plus(x: object, product: Tensor, beta: object, alpha: object, what: str) ->
     """Return ``beta * x + alpha * product``; with ``beta`` 0, ``x`` does not count at all."""
 
     def scaled(value: Tensor, factor: object) -> Tensor:
+        if isinstance(factor, (int, float)) and value.dtype in INTEGERS:
+            factor = int(factor)  # as in PyTorch: the factor takes the type, not the product
         if isinstance(factor, (int, float)) and factor == 1:
             return value
         return (value * factor).astype(value.dtype)

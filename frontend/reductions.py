@@ -67,12 +67,23 @@ def mean(x: Node, axis: Axes, keepdims: bool) -> Node:
     return total if size == 1 else build(ops.Map("div"), total, number_of(size, x.dtype))
 
 
-def var(x: Node, axis: Axes, ddof: int, keepdims: bool) -> Node:
+def var(x: Node, axis: Axes, ddof: float, keepdims: bool) -> Node:
     """Return the variance over ``axis``, in two passes, dividing by the count minus ``ddof``."""
     if x.dtype not in FLOATS:
         x = convert(x, "float32")
     axes = normalize_axes(axis, x.type.rank, "var")
-    divisor = count(x, axes, "var") - ddof
+    size = count(x, axes, "var")
+    if ddof != int(ddof):
+        if isinstance(size, int) and size > ddof:
+            over = constant_node(size - ddof, x.dtype)
+        else:
+            over = build(
+                ops.Map("sub"), number_of(size, x.dtype), constant_node(float(ddof), x.dtype)
+            )
+        centred = build(ops.Map("sub"), x, mean(x, axes, True))
+        total = reduce("sum", build(ops.Map("square"), centred), axes, keepdims)
+        return build(ops.Map("div"), total, over)
+    divisor = size - int(ddof)
     if isinstance(divisor, int) and divisor <= 0:
         fail(f"var: {format_shape(x.shape)} has too few elements over axes {axes} for ddof={ddof}")
     centred = build(ops.Map("sub"), x, mean(x, axes, True))

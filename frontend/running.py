@@ -33,26 +33,26 @@ def linear_recurrence(a: object, b: object, axis: int = -1, reverse: bool = Fals
     return Tensor(build(ops.LinearRecurrence(place, reverse), factor.node, term.node))
 
 
-def _numeric(x: object) -> Tensor:
-    tensor = as_tensor(x)
+def _numeric(x: object, dtype: object) -> Tensor:
+    tensor = as_tensor(x, dtype=dtype)
     return tensor if tensor.dtype in FLOATS else tensor.astype("int64")
 
 
-def cumsum(x: object, axis: int = -1, reverse: bool = False) -> Tensor:
+def cumsum(x: object, axis: int = -1, reverse: bool = False, dtype: object = None) -> Tensor:
     """Return the sums of all elements along ``axis`` so far; bools and integers give int64.
 
-    ``reverse``: from each element to the end.
+    ``reverse``: from each element to the end.  ``dtype``: convert to it first.
     """
-    tensor = _numeric(x)
+    tensor = _numeric(x, dtype)
     return linear_recurrence(ones_like(tensor), tensor, axis, reverse)
 
 
-def cumprod(x: object, axis: int = -1, reverse: bool = False) -> Tensor:
+def cumprod(x: object, axis: int = -1, reverse: bool = False, dtype: object = None) -> Tensor:
     """Return the products of all elements along ``axis`` so far; bools and integers give int64.
 
     The gradient divides by nothing: it holds where elements are zero.
     """
-    tensor = _numeric(x)
+    tensor = _numeric(x, dtype)
     place = axis_of_elements(axis, tensor.ndim, "cumprod")
     if tensor.ndim == 0:
         return tensor
@@ -128,6 +128,8 @@ def diff(
     if n < 0:
         fail(f"diff: n must not be negative, not {n}")
     place = normalize_axis(axis, tensor.ndim, "diff")
+    if n == 0:
+        return tensor
 
     def piece(value: object) -> Tensor:
         given = as_tensor(value, tensor)

@@ -133,12 +133,18 @@ def _lifted(value: object, scalar: bool) -> object:
     return given if given.ndim else given.reshape(1)
 
 
-def scatter(x: object, axis: int, index: object, src: object) -> Tensor:
+def scatter(x: object, axis: int, index: object, src: object, reduce: str | None = None) -> Tensor:
     """Return ``x`` with ``x[..., index[i, j, ...], ...] = src[i, j, ...]`` along ``axis``.
 
     ``index`` has the rank of ``x`` and ``src``, which may be a number, covers it.  Of several
-    values for one place the last stays, and it alone gets a gradient.
+    values for one place the last stays, and it alone gets a gradient.  ``reduce``: "add" or
+    "multiply" what is there instead.
     """
+    if reduce is not None:
+        kind = {"add": "sum", "multiply": "prod"}.get(reduce)
+        if kind is None:
+            fail(f"scatter: no reduction is called {reduce!r}; add and multiply would fit")
+        return scatter_reduce(x, axis, index, src, kind)
     tensor, place, scalar = _flat(x, axis, "scatter")
     places, shape = _element_places(tensor, place, _lifted(index, scalar), "scatter")
     if 0 in shape:

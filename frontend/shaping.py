@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..compiler.errors import GraphError, GraphTypeError, IndexRangeError
+from ..compiler.errors import GraphTypeError, IndexRangeError
 from ..compiler.ir import ops
 from ..compiler.ir.dims import SymbolicDim, divide_exactly, format_shape, product
 from ..compiler.ir.graph import Node
 from ..compiler.ir.types import INTEGERS, Dim, Shape
-from .promotion import array_of, constant_node
+from . import elementary
+from .promotion import array_of, constant_node, convert
 from .tracing import build, fail
 
 Axes = int | Sequence[int] | None
@@ -251,9 +253,10 @@ _MASK = (
 def index(x: Node, key: object) -> Node:
     """Return ``x[key]`` by NumPy's rules.
 
-    ``key``: ints, slices, None, Ellipsis, and at most one array of integers (a `Node` or an array),
-    which gathers.  Raises IndexRangeError where a static index leaves its axis, GraphTypeError for
-    a bool mask.
+    ``key``: ints, slices, None, Ellipsis, and arrays of integers (a `Node` or an array), which
+    gather.  Several arrays broadcast against each other, and ints beside them count as arrays;
+    their axes stand where they did, or in front if something stood between them.  Raises
+    IndexRangeError where a static index leaves its axis, GraphTypeError for a bool mask.
     """
     parts = _expand_key(key, x.type.rank)
     starts: list[Dim] = []
@@ -261,9 +264,10 @@ def index(x: Node, key: object) -> Node:
     steps: list[int] = []
     flips: list[int] = []
     kept: list[Dim] = []  # the shape after integer axes are dropped and new ones inserted
-    gather: tuple[int, Node] | None = None
+    gathers: list[_Gathered] = []
+    arrays = any(not (part is None or isinstance(part, (slice, *_INTEGERS))) for part in parts)
     axis = 0
-    for part in parts:
+    for number, part in enumerate(parts):
         if part is None:
             kept.append(1)
             continue
@@ -274,7 +278,7 @@ def index(x: Node, key: object) -> Node:
             start, size, step, backwards = _slice_axis(part, dim)
             flips += [axis] if backwards else []
             kept.append(size)
-        elif isinstance(part, (int, np.integer, SymbolicDim)):
+        elif isinstance(part, _INTEGERS) and not (arrays and not isinstance(part, SymbolicDim)):
             place = int(part) if not isinstance(part, SymbolicDim) else part
             if isinstance(dim, int) and isinstance(place, int) and not -dim <= place < dim:
                 fail(
@@ -284,15 +288,7 @@ def index(x: Node, key: object) -> Node:
             start = dim + place if isinstance(place, int) and place < 0 else place
             size, step = 1, 1
         else:
-            if gather is not None:
-                fail(
-                    "index: more than one array of indices; index one axis after the other, or "
-                    "flatten the axes and their indices",
-                    GraphError,
-                )
-            if any(isinstance(other, (int, np.integer)) for other in parts):
-                fail("index: integers beside an array of indices; write x[0][idx]", GraphError)
-            gather = (len(kept), _index_node(part, dim))
+            gathers.append(_Gathered(number, len(kept), _index_node(part, dim), dim))
             start, size, step = 0, dim, 1
             kept.append(dim)
         starts.append(start)
@@ -300,6 +296,45 @@ def index(x: Node, key: object) -> Node:
         steps.append(step)
         axis += 1
     result = reshape(slice_axes(flip(x, flips), starts, sizes, steps), tuple(kept))
-    if gather is not None:
-        result = build(ops.Gather(gather[0]), result, gather[1])
-    return result
+    return _gather(result, gathers) if gathers else result
+
+
+_INTEGERS = (int, np.integer, SymbolicDim)
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """An array of indices: its number in the key, and the axis of size ``dim`` that it indexes."""
+
+    number: int
+    axis: int
+    indices: Node
+    dim: Dim
+
+
+def _gather(x: Node, gathers: Sequence[_Gathered]) -> Node:
+    """Return ``x`` with all indexed axes made one, gathered at the indices' places in it."""
+    if len(gathers) == 1:
+        return build(ops.Gather(gathers[0].axis), x, gathers[0].indices)
+    axes = [g.axis for g in gathers]
+    adjacent = gathers[-1].number - gathers[0].number == len(gathers) - 1
+    target = axes[0] if adjacent else 0
+    rest = [axis for axis in range(x.type.rank) if axis not in axes]
+    moved = transpose(x, [*rest[:target], *axes, *rest[target:]])
+    dims = tuple(g.dim for g in gathers)
+    tail = moved.shape[target + len(axes) :]
+    merged = reshape(moved, (*moved.shape[:target], product(dims), *tail))
+    place: Node | None = None
+    inside: Node | None = None
+    for position, g in enumerate(gathers):
+        wide = convert(g.indices, "int64")
+        step = elementary.apply("mul", wide, product(dims[position + 1 :]))
+        place = step if place is None else elementary.apply("add", place, step)
+        if not isinstance(g.indices.op, ops.Constant):  # constants have been checked
+            above = elementary.apply("ge", wide, 0)
+            fits = elementary.logical("logical_and", above, elementary.apply("lt", wide, g.dim))
+            inside = fits if inside is None else elementary.logical("logical_and", inside, fits)
+    assert place is not None
+    if inside is not None:  # another index must not make up for one that is outside
+        place = elementary.apply("where", inside, place, -1)
+    return build(ops.Gather(target), merged, place)

@@ -14,7 +14,7 @@ from .tracing import fail
 
 
 def var_mean(
-    x: object, axis: Axes = None, ddof: int = 0, keepdims: bool = False
+    x: object, axis: Axes = None, ddof: float = 0, keepdims: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Return the variance and the mean over ``axis``; see `var`."""
     tensor = floating(x)
@@ -22,7 +22,7 @@ def var_mean(
 
 
 def std_mean(
-    x: object, axis: Axes = None, ddof: int = 0, keepdims: bool = False
+    x: object, axis: Axes = None, ddof: float = 0, keepdims: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Return the standard deviation and the mean over ``axis``; see `std`."""
     tensor = floating(x)
@@ -73,7 +73,7 @@ def cov(x: object, ddof: int = 1) -> Tensor:
         fail(f"cov: {rows.shape[1]} observations are too few for ddof={ddof}")
     centred = rows - rows.mean(1, keepdims=True)
     result = matmul(centred, centred.T) / count
-    return result.reshape(()) if tensor.ndim < 2 else result
+    return result.reshape(()) if rows.shape[0] == 1 else result
 
 
 def corrcoef(x: object) -> Tensor:

@@ -285,11 +285,11 @@ class Tensor:
         """Return the mean over ``axis``; GraphError where there is surely no element."""
         return Tensor(reductions.mean(self.node, axis, keepdims))
 
-    def var(self, axis: Axes = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    def var(self, axis: Axes = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
         """Return the variance over ``axis``, the sum of squares divided by the count - ``ddof``."""
         return Tensor(reductions.var(self.node, axis, ddof, keepdims))
 
-    def std(self, axis: Axes = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    def std(self, axis: Axes = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
         """Return the standard deviation over ``axis``, the square root of `var`."""
         return self.var(axis, ddof, keepdims).sqrt()
 
@@ -323,8 +323,10 @@ class Tensor:
     def swapaxes(self, first: int, second: int) -> Tensor:
         """Return the tensor with two axes exchanged."""
         order = list(range(self.ndim))
-        a = shaping.normalize_axis(first, self.ndim, "swapaxes")
-        b = shaping.normalize_axis(second, self.ndim, "swapaxes")
+        a = shaping.axis_of_elements(first, self.ndim, "swapaxes")
+        b = shaping.axis_of_elements(second, self.ndim, "swapaxes")
+        if not order:
+            return self
         order[a], order[b] = b, a
         return Tensor(shaping.transpose(self.node, order))
 

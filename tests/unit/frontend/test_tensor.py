@@ -164,7 +164,8 @@ def test_indexing_with_a_tensor(evaluate) -> None:
         ("a", GraphTypeError, None),
         (np.s_[::0], GraphTypeError, "non-zero"),
         (np.s_[..., ...], GraphError, "Ellipsis"),
-        (([0], [1]), GraphError, "one axis after the other"),
+        (([0, 1, 2], [1, 2]), GraphError, "broadcast"),
+        (([0], [3]), IndexRangeError, "index 3 leaves"),
     ],
     ids=str,
 )
@@ -309,6 +310,40 @@ def test_bad_inputs(name: str, shape: tuple) -> None:
 def test_integers_out_of_range() -> None:
     with pytest.raises(GraphTypeError, match="does not fit int32"):
         constant(np.zeros(3, np.int32)) + 2**40
+
+
+ROWS, COLUMNS = np.array([[0], [2]]), np.array([1, 3, -1])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        (ROWS, COLUMNS),
+        (slice(None), ROWS, COLUMNS),
+        (ROWS, slice(None), COLUMNS),
+        (ROWS, COLUMNS, slice(1, None, 2)),
+        (0, COLUMNS),
+        (COLUMNS[:2], slice(None), 1),
+        (slice(None), 1, COLUMNS),
+        (ROWS, COLUMNS, None),
+        (..., ROWS, COLUMNS),
+        (ROWS, COLUMNS[:1], COLUMNS),
+    ],
+    ids=str,
+)
+def test_several_arrays_of_indices(key, evaluate) -> None:
+    array = np.arange(4 * 4 * 4 * 2.0).reshape(4, 4, 4, 2)
+    x = tensor_input("x", array.shape, "float64")
+    np.testing.assert_array_equal(evaluate(x[key], x=array), array[key])
+    positive = tuple(part % 4 if isinstance(part, np.ndarray) else part for part in key)
+    given = tuple(constant(p) + 0 if isinstance(p, np.ndarray) else p for p in positive)
+    np.testing.assert_array_equal(evaluate(x[given], x=array), array[key])
+
+
+def test_an_index_outside_does_not_reach_another_row(evaluate) -> None:
+    x, i = tensor_input("x", (3, 4)), tensor_input("i", (2,), "int64")
+    with pytest.raises(IndexRangeError):
+        evaluate(x[constant([0, 1]), i + 0], x=np.zeros((3, 4), "f"), i=np.array([0, 4]))
 
 
 def test_a_sequence_keeps_the_digits_of_the_type_it_becomes(evaluate) -> None:
