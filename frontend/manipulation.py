@@ -131,7 +131,7 @@ def repeat(x: object, repeats: int | Sequence[int] | np.ndarray, axis: int | Non
         counts = np.asarray(repeats)
         if counts.size != 1:
             size = tensor.shape[normalize_axis(axis, tensor.ndim, "repeat")]
-            if counts.shape != (size,) or (counts < 0).any():
+            if not isinstance(size, int) or counts.shape != (size,) or (counts < 0).any():
                 fail(f"repeat: {counts.tolist()} are no counts for an axis of size {size}")
             return take(tensor, np.repeat(np.arange(size), counts), axis)
         repeats = int(counts.reshape(-1)[0])

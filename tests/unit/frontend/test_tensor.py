@@ -326,7 +326,7 @@ ROWS, COLUMNS = np.array([[0], [2]]), np.array([1, 3, -1])
         (COLUMNS[:2], slice(None), 1),
         (slice(None), 1, COLUMNS),
         (ROWS, COLUMNS, None),
-        (..., ROWS, COLUMNS),
+        (..., ROWS, COLUMNS, slice(None)),
         (ROWS, COLUMNS[:1], COLUMNS),
     ],
     ids=str,
