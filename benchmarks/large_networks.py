@@ -1,4 +1,4 @@
-"""``python -m benchmarks.large_networks``: large image classifiers, built, run and trained a little.
+"""``python -m benchmarks.large_networks``: large image classifiers, run and trained a little.
 
 For each network: its parameters, what compiling a prediction and a training step takes, the memory
 that is planned for each before the first run, how long a prediction of one full-size image takes,
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     table = Table(
         "network", "parameters", "compile", "planned", "predict", "compile step", "planned",
         "step", "losses",
-        caption=f"predict: one {FULL_SIZE}×{FULL_SIZE} image; step: a batch of {BATCH} smaller ones",
+        caption=f"predict: one {FULL_SIZE}×{FULL_SIZE} image; step: {BATCH} smaller ones",
     )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 120)
     with Live(table, console=console, refresh_per_second=1):
