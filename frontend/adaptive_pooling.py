@@ -235,6 +235,10 @@ def _fractional(
         draws = uniform((*lead, rank), dtype=tensor.dtype, generator=generator)
     else:
         draws = as_tensor(samples).astype(tensor.dtype)
+        given, wanted = draws.shape[:1], lead[:1]
+        spare = all(isinstance(n, int) for n in (*given, *wanted)) and given > wanted
+        if draws.ndim == 3 and spare:  # PyTorch takes the first ones
+            draws = draws[: wanted[0]]
         if draws.shape != (*lead, rank):
             fail(
                 f"{what}: samples of shape {format_shape(draws.shape)} do not fit; "

@@ -227,6 +227,8 @@ class _InstanceNorm(Module):
         affine: bool = False,
         track_running_stats: bool = False,
         dtype: str = "float32",
+        *,
+        bias: bool = True,
     ) -> None:
         self.num_features = num_features
         self.eps = eps
@@ -234,7 +236,7 @@ class _InstanceNorm(Module):
         self.affine = affine
         self.track_running_stats = track_running_stats
         shape = (num_features,)
-        self.weight, self.bias = _affine(shape, affine, affine, dtype)
+        self.weight, self.bias = _affine(shape, affine, affine and bias, dtype)
         self.running_mean = self.running_var = self.num_batches_tracked = None
         if track_running_stats:
             self.running_mean = Variable(np.zeros(shape), "running_mean", "buffer", dtype=dtype)

@@ -8,6 +8,7 @@ from typing import Any
 from .. import adaptive_pooling, pooling, unpooling
 from ..adaptive_pooling import Windows
 from ..random import Generator
+from ..state import Variable
 from ..windows import PerAxis
 from .module import Module
 
@@ -223,6 +224,10 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
 
 
 class _FractionalMaxPool(_Pool):
+    """``_random_samples``, where given, is a buffer: the same windows in every call."""
+
+    _random_samples: Variable | None
+
     def __init__(
         self,
         kernel_size: PerAxis,
@@ -232,14 +237,18 @@ class _FractionalMaxPool(_Pool):
         _random_samples: object | None = None,
         generator: Generator | None = None,
     ) -> None:
+        self.register_buffer("_random_samples", _random_samples)
         self._keep(
             kernel_size=kernel_size,
             output_size=output_size,
             output_ratio=output_ratio,
             return_indices=return_indices,
-            _random_samples=_random_samples,
             generator=generator,
         )
+
+    def forward(self, x: object, *others: Any, **named: Any) -> Any:
+        """Return the pool of ``x`` (batch, channels, ...), with or without the batch."""
+        return super().forward(x, *others, _random_samples=self._random_samples, **named)
 
 
 class FractionalMaxPool2d(_FractionalMaxPool):
