@@ -94,13 +94,19 @@ def pad_axes(x: Tensor, pairs: Sequence[Sides], mode: str, value: float = 0) -> 
         known = ", ".join(["constant", *_EXTENSIONS])
         fail(f"pad: no mode is called {mode!r}; known: {known}", GraphTypeError)
     for axis, (low, high) in enumerate(pairs):
-        before = (slice(None),) * axis
-        size = x.shape[axis]
-        if min(low, high) < 0:
-            x = x[*before, max(0, -low) : size - max(0, -high)]
+        if mode in _CROPPED_FIRST:
+            x, low, high = _crop(x, axis, low, high), max(0, low), max(0, high)
         if max(low, high) > 0:
             x = _EXTENSIONS[mode](x, axis, max(0, low), max(0, high))
+        x = _crop(x, axis, low, high)
     return x
+
+
+def _crop(x: Tensor, axis: int, low: int, high: int) -> Tensor:
+    """Return ``x`` without what negative widths take away."""
+    if min(low, high) >= 0:
+        return x
+    return _part(x, axis, max(0, -low), x.shape[axis] - max(0, -high))
 
 
 def _pad_constant(x: Tensor, pairs: Sequence[Sides], value: float) -> Tensor:
@@ -183,6 +189,8 @@ def _wrap(x: Tensor, axis: int, low: int, high: int) -> Tensor:
     return concatenate(parts, axis)
 
 
+#: PyTorch mirrors and repeats what it then crops, and wraps what is left.
+_CROPPED_FIRST = ("circular", "wrap")
 _EXTENSIONS: dict[str, Callable[[Tensor, int, int, int], Tensor]] = {
     "reflect": _reflect,
     "replicate": _replicate,
