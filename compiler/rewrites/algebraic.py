@@ -118,18 +118,33 @@ def _reduce_transpose(node: Node) -> Node | None:
 
 
 def _sum_of_scaled(node: Node) -> Node | None:
-    """``sum(x * c) → sum(x) * c``, and ``sum(-x) → -sum(x)``."""
+    """``sum(x * c) → sum(x) * c``, and ``sum(-x) → -sum(x)``.
+
+    ``c`` is one number along the axes that are summed: a normaliser of rows in the gradient of a
+    softmax leaves the sum over the row, and the division is made once a row.
+    """
     (x,) = node.inputs
     if node.op.kind != "sum" or not isinstance(x.op, ops.Map) or not x.type.is_float:
         return None
     if x.op.function == "neg":
         return construct.neg(construct.reduce_sum(x.inputs[0], node.op.axes))
-    if x.op.function in {"mul", "div"} and x.inputs[1].shape == ():
-        value, factor = x.inputs
-        if isinstance(factor.op, (ops.Constant, ops.Extent)) and value.shape == x.shape:
+    if x.op.function not in {"mul", "div"}:
+        return None
+    for place in (1, 0) if x.op.function == "mul" else (1,):
+        value, factor = x.inputs[1 - place], x.inputs[place]
+        if value.shape == x.shape and _is_constant_along(factor, node.op.axes, x.type.rank):
             total = construct.reduce_sum(value, node.op.axes)
-            return apply(x.op.function, total, factor)
+            kept = [axis for axis in range(x.type.rank) if axis not in node.op.axes]
+            lead = x.type.rank - factor.type.rank
+            shape = [factor.shape[axis - lead] if axis >= lead else 1 for axis in kept]
+            return apply(x.op.function, total, construct.reshape(factor, tuple(shape)))
     return None
+
+
+def _is_constant_along(factor: Node, axes: tuple[int, ...], rank: int) -> bool:
+    """Whether ``factor``, broadcast to ``rank`` axes, is one number along each of ``axes``."""
+    lead = rank - factor.type.rank
+    return all(axis < lead or factor.shape[axis - lead] == 1 for axis in axes)
 
 
 # -- transposes -----------------------------------------------------------------------------------

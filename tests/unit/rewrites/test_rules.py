@@ -191,3 +191,34 @@ def test_softmax_of_any_multiple_is_shifted_once(scale):
     nodes = stability.stabilize_nodes([cr.grad(value, [x])[0].node, value.node])
     maxima = {n for n in topological(nodes) if isinstance(n.op, ops.Reduce) and n.op.kind != "sum"}
     assert len(maxima) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "axes", "moved"),
+    [
+        ("div", (3, 1), (2,), True),
+        ("mul", (3, 1), (0, 2), True),
+        ("mul", (2, 1, 1), (1, 2), True),
+        ("mul", (4,), (1,), True),
+        ("div", (4,), (0,), True),
+        ("mul", (2, 3, 1), (1,), False),
+        ("div", (3, 4), (2,), False),
+    ],
+)
+def test_a_factor_of_a_whole_row_leaves_the_sum(function, shape, axes, moved):
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.standard_normal((2, 3, 4)), "c": rng.uniform(1, 2, shape)}
+    x, c = leaf("x", (2, 3, 4)), leaf("c", shape)
+    total = make(ops.Reduce("sum", axes), apply(function, x, c))
+    (after,) = rewrite_nodes([total], algebraic.RULES)
+    assert isinstance(after.op, ops.Map) == moved
+    values, _ = run_program(Program((("before", total), ("after", after))), arrays)
+    np.testing.assert_allclose(values["after"], values["before"], rtol=1e-13)
+
+
+def test_the_gradient_of_a_softmax_divides_once_an_element():
+    x, g = cr.input("x", ("rows", 40)), cr.input("g", ("rows", 40))
+    (slope,) = cr.grad([cr.F.softmax(x)], [x], [g])
+    program = algebraic.simplify_algebra(Program((("slope", slope.node),)))
+    wide = [n for n in program.nodes() if n.op.name == "div" and n.type.rank == 2]
+    assert len([n for n in wide if n.shape[1] != 1]) == 1
