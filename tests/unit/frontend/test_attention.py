@@ -364,11 +364,11 @@ def test_initial_values_follow_torch() -> None:
 
 
 @pytest.mark.parametrize("arguments", [{}, {"is_causal": True}, {"attn_mask": np.tri(6) > 0}])
-def test_attention_is_three_kernels_and_its_gradient_eight(arguments: dict) -> None:
+def test_attention_is_three_kernels_and_its_gradient_seven(arguments: dict) -> None:
     """Two products and one softmax, scale and mask within; five products and one row sum back."""
     q, k, v = (cr.input(name, ("batch", 2, 6, 8)) for name in "qkv")
     output = F.scaled_dot_product_attention(q, k, v, **arguments)
     assert cr.compile(output).explain().startswith("3 kernels")
     slopes = cr.grad([output], [q, k, v], [cr.input("c", output.shape)])
     kernels = int(cr.compile(slopes).explain().split(" ", 1)[0])
-    assert kernels <= 8, cr.compile(slopes).explain()
+    assert kernels <= 7, cr.compile(slopes).explain()
