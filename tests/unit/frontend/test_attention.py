@@ -365,7 +365,11 @@ def test_initial_values_follow_torch() -> None:
 
 @pytest.mark.parametrize("arguments", [{}, {"is_causal": True}, {"attn_mask": np.tri(6) > 0}])
 def test_attention_is_three_kernels_and_its_gradient_seven(arguments: dict) -> None:
-    """Two products and one softmax, scale and mask within; five products and one row sum back."""
+    """Forward: product, softmax, product, with scale and mask within.
+
+    Back: the scores and weights again, the cotangent of the weights, that of the scores with its
+    sums over rows, and one product for each of query, key and value.
+    """
     q, k, v = (cr.input(name, ("batch", 2, 6, 8)) for name in "qkv")
     output = F.scaled_dot_product_attention(q, k, v, **arguments)
     assert cr.compile(output).explain().startswith("3 kernels")
