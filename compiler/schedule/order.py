@@ -12,7 +12,7 @@ from ..analysis.scheduling import lexicographical_order
 from ..ir import ops
 from ..ir.graph import Node, Program
 from ..ir.types import Dim
-from .access import Access, leaf_behind, strip_aliases
+from .access import LEAVES, Access, leaf_behind, strip_aliases
 from .fusion import compact_axes
 from .loops import carry_count
 from .placement import Copy, LoopBuffers, Placement
@@ -138,7 +138,7 @@ def order_groups(program: Program, groups: list[KernelGroup], prefix: str = "") 
     loops = places.place_loops(groups, [*reads.values, *kept])
     for state in copied:
         value = strip_aliases(update_of[state])
-        source = places.snapshots.get(value, places.home[value])
+        source = places.snapshots.get(value) or places.home[value]
         places.copies.append(Copy(value, source, places.home[state], state=state))
 
     first_copy = len(groups)
@@ -149,7 +149,7 @@ def order_groups(program: Program, groups: list[KernelGroup], prefix: str = "") 
         group.members.append(copy.value)
         group.axes[copy.value] = compact_axes(copy.value)[1]
         groups.append(group)
-        if copy.value in group_of:
+        if copy.value in group_of and not _is_leaf_itself(copy, places):
             edges.add((group_of[copy.value], number))
         if copy.begins is not None:
             edges.add((number, copy.begins))
@@ -189,6 +189,11 @@ def order_groups(program: Program, groups: list[KernelGroup], prefix: str = "") 
         read |= loads
         steps.append(ScheduledGroup(group, stores, barrier, phase, source, loop))
     return Schedule(program, tuple(steps), places.plans, places.home)
+
+
+def _is_leaf_itself(copy: Copy, places: Placement) -> bool:
+    """Whether a copy reads a leaf, rather than what a kernel has made of it."""
+    return isinstance(copy.value.op, LEAVES) and copy.source != places.snapshots.get(copy.value)
 
 
 def carried_results(group: KernelGroup) -> list[Node]:

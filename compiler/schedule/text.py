@@ -52,7 +52,7 @@ def _format_groups(groups: Sequence[KernelGroup], indent: str = "") -> list[str]
 
 def _name_buffers(schedule: Schedule) -> dict[str, str]:
     """Return what a reader calls every buffer: states by label, numbered where several agree."""
-    states = [p for p in schedule.buffers.values() if isinstance(p.node.op, ops.State)]
+    states = [p for p in schedule.buffers.values() if p.kind == "state"]
     states.sort(key=_age)
     labels = [plan.label for plan in states]
     seen = dict.fromkeys(labels, 0)

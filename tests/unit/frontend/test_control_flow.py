@@ -5,9 +5,11 @@ import pytest
 
 import chainrule as cr
 from chainrule import F, nn, optim
+from chainrule.compiler.backends import statements
 from chainrule.compiler.errors import GraphError, GraphTypeError, IndexRangeError
 from chainrule.compiler.ir import ops
 from chainrule.compiler.ir.text import format_program, parse_program
+from chainrule.runtime import executable
 
 BACKENDS = ("numpy", "native")
 
@@ -341,6 +343,84 @@ def test_programs_with_bodies_print_and_parse():
     again = parse_program(text)
     assert again.roots == program.roots
     assert format_program(again, sources=True) == text
+
+
+def test_code_and_kernels_do_not_depend_on_the_length():
+    """Kernels outside of the loops may differ a little: the weights' gradient is deeper."""
+    sizes = []
+    h, w = double("h", 3, 4), double("w", 4, 4)
+    for length in (16, 512):
+        x = double("x", length, 3, 2)
+        last, _ = cr.scan(lambda h, x: (F.tanh(h @ w + x.sum()), None), h, x)
+        loss = (last * last).sum()
+        artifact = cr.compile([loss, *cr.grad(loss, [w, h])]).executable.artifact
+        lines = artifact.modules[0].emit().splitlines()
+        sizes.append((len(artifact.loops.kernels), len(artifact.loops.steps), len(lines)))
+    assert sizes[0][:2] == sizes[1][:2]
+    assert sizes[0][0] < 20
+    assert sizes[1][2] < 1.05 * sizes[0][2]
+
+
+def test_threads_that_share_every_kernel_give_the_same_bits(monkeypatch):
+    monkeypatch.setattr(executable, "LAUNCH_WORK", 0)
+    monkeypatch.setattr(executable, "BARRIER_WORK", 0)
+    monkeypatch.setattr(executable, "PAYS", 1.1)
+    monkeypatch.setattr(statements, "SERIAL_WORK", 0)
+    n = 64
+    x, p = double("x", "time", n, 3), cr.input("p", (), "bool")
+    h, w, v = double("h", n, 32), double("w", 32, 32), double("v", 3, 32)
+
+    def step(h, x):
+        h = F.tanh(h @ w + x @ v)
+        h = cr.cond(p & (h[0, 0] > 0), lambda h: h @ w * 0.1, lambda h: F.sin(h), h)
+        count = cr.while_loop(lambda c: c.sum() < 1e3, lambda c: c * 1.5 + 1, F.abs(h[:, 0]))
+        return h, (h.sum(0), count)
+
+    last, (sums, counts) = cr.scan(step, h, x)
+    value = sums.sum() + (last * last).sum()
+    outputs = [value, counts, last, sums]
+    runs = {t: cr.compile(outputs, threads=t, cache=None) for t in (1, 3)}
+    for length in (0, 1, 20):
+        feeds = arrays(x=(length, n, 3), h=(n, 32), w=(32, 32), v=(3, 32))
+        for flag in (True, False):
+            alone = runs[1](p=flag, **feeds)
+            for _ in range(10):
+                for a, b in zip(alone, runs[3](p=flag, **feeds), strict=True):
+                    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert runs[3].executable.choose_threads({"time": 20})[0] == 3
+
+
+def test_dropout_in_a_step_is_drawn_anew_in_training_and_idle_in_inference(backend):
+    cr.manual_seed(0)
+    x, w = cr.input("x", (40, 3)), cr.parameter(np.ones(3, np.float32), "w")
+    _, ys = cr.scan(lambda c, x: (c, nn.Dropout(0.5)(x * w)), F.zeros(()), x)
+    train = cr.compile_train(ys.sum(), optim.SGD(0.0), outputs={"ys": ys}, backend=backend)
+    ones = np.ones((40, 3))
+    first, second = (train.step(x=ones)["ys"] for _ in range(2))
+    assert set(first.ravel().tolist()) == {0.0, 2.0}
+    assert len({row.tobytes() for row in first}) > 4
+    assert (first != second).any()
+    assert (cr.compile(ys, backend=backend)(x=ones) == 1).all()
+
+
+def test_steps_are_profiled_and_checked():
+    x = cr.input("x", (6, 3))
+    last, _ = cr.scan(lambda c, x: (F.log(c + x), None), F.ones((3,)), x)
+    run = cr.compile(last, profile=True)
+    run(x=np.ones((6, 3)))
+    assert "log" in run.profile()
+    run = cr.compile(last, checks=frozenset({"nan", "bounds"}))
+    run(x=np.ones((6, 3)))
+    with pytest.raises(cr.CheckFailed, match=r"test_control_flow.py.*log gives nan"):
+        run(x=np.full((6, 3), -5.0))
+
+
+def test_a_loop_is_explained_and_verified():
+    x = cr.input("x", ("time", 3))
+    last, ys = cr.scan(lambda c, x: (F.sin(c) * x, c), F.ones((3,)), x, reverse=True)
+    text = cr.compile([last, ys]).explain(time=5)
+    assert "time steps in reverse of" in text
+    assert cr.verify((last * last).sum(), {"x": np.ones((4, 3), np.float32)}).ok
 
 
 X = np.zeros((4, 2), np.float32)
