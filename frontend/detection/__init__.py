@@ -28,12 +28,13 @@ from .boxes import (
     generalized_box_iou_loss,
     masks_to_boxes,
     remove_small_boxes,
+    take_boxes,
 )
 from .deformable import deform_conv2d
 from .focal import sigmoid_focal_loss
 from .mining import hard_negatives
 from .regions import ps_roi_align, ps_roi_pool, roi_align, roi_pool
-from .suppression import Detections, batched_nms, nms, select_detections, take_boxes
+from .suppression import Detections, batched_nms, nms, select_detections
 
 __all__ = [
     "AnchorGenerator",

@@ -9,13 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ...compiler.errors import GraphTypeError
-from ...compiler.ir.dims import format_shape
+from ...compiler.ir.dims import SymbolicDim, format_shape
 from ..creation import iota
 from ..elementwise import stop_gradient, where
-from ..manipulation import take_along_axis
 from ..tensor import Tensor, as_tensor, floating
 from ..tracing import fail
-from .boxes import boxes_of, intersection_and_union, sides
+from .boxes import boxes_of, extended, intersection_and_union, sides, take_boxes
 
 #: What `match_anchors` gives where no object answers.
 BACKGROUND, IGNORED = -1, -2
@@ -177,25 +176,7 @@ class AnchorMatches(NamedTuple):
 
         ``values``: (..., objects), or (..., objects, n) such as boxes; (..., anchors[, n]).
         """
-        rows = as_tensor(values)
-        wide = rows.ndim == self.matched.ndim + 1
-        if not wide and rows.ndim != self.matched.ndim:
-            fail(
-                f"AnchorMatches.take: values of shape {format_shape(rows.shape)} for matches of "
-                f"shape {format_shape(self.matched.shape)}"
-            )
-        if rows.shape[self.matched.ndim - 1] == 0:
-            fail("AnchorMatches.take: there is no object to take from")
-        places = self.matched.clip(low=0)
-        found = self.positive
-        if wide:
-            found = found.expand_dims(-1)
-            shape = (*self.matched.shape, rows.shape[-1])
-            places = places.expand_dims(-1).broadcast_to(shape)
-            picked = take_along_axis(rows, places, -2)
-        else:
-            picked = take_along_axis(rows, places, -1)
-        return where(found, picked, as_tensor(background, dtype=rows.dtype))
+        return take_boxes(values, self.matched, background)
 
 
 def match_anchors(
@@ -244,14 +225,13 @@ def match_anchors(
             f"{what}: anchors {format_shape(places.shape)} and boxes "
             f"{format_shape(objects.shape)}; (..., n, 4) and (..., m, 4) would fit"
         )
+    real = _objects_mask(mask, objects, what)
+    if objects.shape[-2] == 0 or isinstance(objects.shape[-2], SymbolicDim):
+        # A box that is no object: there may be no other, and nothing has no maximum.
+        objects, real = extended(objects, objects.ndim - 2), extended(real, real.ndim - 1)
     shared, union = intersection_and_union(places.expand_dims(-2), objects.expand_dims(-3))
     overlaps = where(union > 0, shared / where(union > 0, union, 1.0), 0.0)  # (..., n, m)
-    count = objects.shape[-2]
-    lead, n = overlaps.shape[:-2], overlaps.shape[-2]
-    if count == 0:
-        none = iota((*lead, n), 0) * 0
-        return AnchorMatches(none + BACKGROUND, none.astype(overlaps.dtype))
-    real = _objects_mask(mask, objects, what)
+    n, count = overlaps.shape[-2:]
     # Masked boxes may be anything: they come after every object, which overlaps by 0 or more.
     overlaps = where(real.expand_dims(-2), overlaps, -1.0)
     best = overlaps.max(-1)

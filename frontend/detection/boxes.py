@@ -10,10 +10,11 @@ import math
 from collections.abc import Sequence
 
 from ...compiler.errors import GraphTypeError
-from ...compiler.ir.dims import format_shape
-from ..creation import full
-from ..elementwise import atan, exp, log, maximum, minimum, square, stop_gradient
-from ..manipulation import concatenate, stack
+from ...compiler.ir.dims import SymbolicDim, format_shape, product
+from ...compiler.ir.types import INTEGERS
+from ..creation import full, iota
+from ..elementwise import atan, exp, log, maximum, minimum, square, stop_gradient, where
+from ..manipulation import concatenate, stack, take
 from ..promotion import canonical_dtype
 from ..tensor import Tensor, as_tensor, floating
 from ..tracing import fail
@@ -339,3 +340,42 @@ def join_boxes(groups: Sequence[object], what: str) -> Tensor:
             )
         rows.append(concatenate([full((boxes.shape[0], 1), number, boxes.dtype), boxes], 1))
     return concatenate(rows, 0)
+
+
+def extended(x: Tensor, axis: int) -> Tensor:
+    """Return ``x`` with one more element along ``axis``, of zeros."""
+    shape = list(x.shape)
+    shape[axis] = 1
+    return concatenate([x, full(shape, 0, x.dtype)], axis)
+
+
+def take_boxes(values: object, index: object, fill: float = 0) -> Tensor:
+    """Return the rows of ``values`` at ``index``, and ``fill`` where that is -1.
+
+    ``values`` (..., n) or (..., n, d), ``index`` int64 (..., k) such as `nms` gives; (..., k[, d]).
+    """
+    rows, places = as_tensor(values), as_tensor(index)
+    lead = places.ndim - 1
+    fits = (
+        places.ndim
+        and rows.ndim in (lead + 1, lead + 2)
+        and rows.shape[:lead] == (places.shape[:-1])
+    )
+    if not fits or places.dtype not in INTEGERS:
+        fail(
+            f"take_boxes: index {places.dtype}{format_shape(places.shape)} does not fit values of "
+            f"shape {format_shape(rows.shape)}; integers (..., k) for (..., n) or (..., n, d) do"
+        )
+    filling = as_tensor(fill, dtype=rows.dtype)
+    n = rows.shape[lead]
+    if n == 0:
+        return full((*places.shape, *rows.shape[lead + 1 :]), fill, rows.dtype)
+    found = places >= 0
+    if isinstance(n, SymbolicDim):
+        rows, n = extended(rows, lead), n + 1  # there is a first row to read, whatever n is
+    flat = rows.reshape((product(rows.shape[: lead + 1]), *rows.shape[lead + 1 :]))
+    first = iota((product(places.shape[:-1]), 1), 0).reshape((*places.shape[:-1], 1)) * n
+    taken = take(flat, where(found, places.astype("int64") + first, 0), 0)
+    if rows.ndim > lead + 1:
+        found = found.expand_dims(-1)
+    return where(found, taken, filling)

@@ -12,15 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ...compiler.errors import GraphTypeError
-from ...compiler.ir.dims import format_shape, product
+from ...compiler.ir.dims import SymbolicDim, format_shape
 from ...compiler.ir.types import FLOATS, INTEGERS
 from ..control_flow import scan
 from ..creation import full, iota
 from ..elementwise import stop_gradient, where
-from ..manipulation import moveaxis, take
+from ..manipulation import moveaxis
 from ..tensor import Tensor, as_tensor, floating
 from ..tracing import fail
-from .boxes import boxes_of, intersection_and_union
+from .boxes import boxes_of, extended, intersection_and_union, take_boxes
 
 #: What stands in the places of a result that no box fills.
 NO_BOX = -1
@@ -67,6 +67,11 @@ def _suppress(
     lead, n = scores.shape[:-1], scores.shape[-1]
     if n == 0 or steps == 0:
         return full((*lead, steps), NO_BOX, "int64")
+    if isinstance(n, SymbolicDim):
+        # A box that is never alive: there may be no other, and nothing has no maximum.
+        boxes, scores, alive = (extended(x, len(lead)) for x in (boxes, scores, alive))
+        classes = None if classes is None else extended(classes, len(lead))
+        n = scores.shape[-1]
     # -inf ranks the boxes that are gone, so a score of -inf ranks as the least finite one.
     ranks = scores.clip(low=float(np.finfo(scores.dtype).min))
     numbers = iota((n,), 0)
@@ -179,36 +184,6 @@ def batched_nms(
         )
     alive = _alive(what, mask, values)
     return _suppress(places, values, iou_threshold, steps, alive, classes)
-
-
-def take_boxes(values: object, index: object, fill: float = 0) -> Tensor:
-    """Return the rows of ``values`` at ``index``, and ``fill`` where that is -1.
-
-    ``values`` (..., n) or (..., n, d), ``index`` int64 (..., k) such as `nms` gives; (..., k[, d]).
-    """
-    rows, places = as_tensor(values), as_tensor(index)
-    lead = places.ndim - 1
-    fits = (
-        places.ndim
-        and rows.ndim in (lead + 1, lead + 2)
-        and rows.shape[:lead] == (places.shape[:-1])
-    )
-    if not fits or places.dtype not in INTEGERS:
-        fail(
-            f"take_boxes: index {places.dtype}{format_shape(places.shape)} does not fit values of "
-            f"shape {format_shape(rows.shape)}; integers (..., k) for (..., n) or (..., n, d) do"
-        )
-    filling = as_tensor(fill, dtype=rows.dtype)
-    n = rows.shape[lead]
-    if n == 0:
-        return full((*places.shape, *rows.shape[lead + 1 :]), fill, rows.dtype)
-    found = places >= 0
-    flat = rows.reshape((product(rows.shape[: lead + 1]), *rows.shape[lead + 1 :]))
-    first = iota((product(places.shape[:-1]), 1), 0).reshape((*places.shape[:-1], 1)) * n
-    taken = take(flat, where(found, places.astype("int64") + first, 0), 0)
-    if rows.ndim > lead + 1:
-        found = found.expand_dims(-1)
-    return where(found, taken, filling)
 
 
 class Detections(NamedTuple):

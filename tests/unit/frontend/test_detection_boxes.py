@@ -249,8 +249,21 @@ def test_empty_boxes_and_no_boxes_match_nothing(evaluate) -> None:
     assert evaluate(empty.matched).tolist() == [-1, -1]
     none = D.match_anchors(ANCHORS, np.zeros((0, 4)))
     assert evaluate(none.matched).tolist() == [-1] * 4
-    with pytest.raises(GraphError, match="no object"):
-        none.take(np.zeros((0, 4)))
+    assert evaluate(none.take(np.zeros((0, 4)), 7)).tolist() == [[7] * 4] * 4
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_a_symbolic_number_of_objects(backend) -> None:
+    boxes = cr.input("boxes", ("objects", 4))
+    found = D.match_anchors(ANCHORS, boxes, high_threshold=0.7)
+    match = cr.compile([found.matched, found.take(boxes, -1), found.overlap], backend=backend)
+    matched, taken, overlap = match(boxes=OBJECTS[:2])
+    assert matched.tolist() == [0, -1, -1, 1]
+    assert taken.tolist() == [OBJECTS[0].tolist(), [-1] * 4, [-1] * 4, OBJECTS[1].tolist()]
+    matched, taken, overlap = match(boxes=np.zeros((0, 4), "float32"))
+    assert matched.tolist() == [-1] * 4
+    assert (taken == -1).all()
+    assert (overlap == 0).all()
 
 
 # -- bad input ------------------------------------------------------------------------------------

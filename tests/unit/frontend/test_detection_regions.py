@@ -112,10 +112,14 @@ def test_no_boxes_and_empty_boxes(backend) -> None:
 def test_a_symbolic_number_of_boxes(backend) -> None:
     rng = np.random.default_rng(2)
     b, s = cr.input("b", ("n", 4)), cr.input("s", ("n",))
-    keep = cr.compile(D.nms(b, s, 0.4, 5), backend=backend)
-    for n in (1, 6, 40):
+    c = cr.input("c", ("n",), "int64")
+    keep = cr.compile([D.nms(b, s, 0.4, 5), D.batched_nms(b, s, c, 0.4, 5)], backend=backend)
+    for n in (0, 1, 6, 40):
         boxes, scores = draw_boxes(rng, n), rng.normal(size=n).astype("float32")
-        assert keep(b=boxes, s=scores).tolist() == padded(greedy(boxes, scores, 0.4), 5)
+        classes = rng.integers(0, 2, n)
+        found = keep(b=boxes, s=scores, c=classes)
+        assert found[0].tolist() == padded(greedy(boxes, scores, 0.4), 5)
+        assert found[1].tolist() == padded(greedy(boxes, scores, 0.4, classes=classes), 5)
 
 
 def test_rows_at_padded_indices(backend) -> None:
