@@ -2,8 +2,9 @@
 
 Convolutions come this way: neighbours in a panel are neighbours in memory along runs, the rows of
 an image. For each vector of a panel the table of i tells, once for all k, how many runs it has: one
-is a plain load for each k, a few are masked loads of one piece each. Where there are more, a square
-of the panel is loaded along k, if that lies in runs, and transposed; what is left is gathered.
+is a plain load for each k, a few are masked loads of one piece each, and what lies within two
+vectors (the pixels of a convolution with stride 2) is loaded with them and picked out. Elsewhere a
+square of the panel is loaded along k, if that lies in runs, and transposed; the rest is gathered.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from .control_flow import I1, I32, I64, POINTER, IndexMath, counted_loop
 from .tile import TileSpec, masked_load, prefix_mask, splat
 from .transposition import transpose_square
 
-#: More runs in a vector than this are no cheaper to load by pieces than element by element.
-_MOST_PIECES = {"avx512": 4, "avx2": 2}
+#: Emits whether a way to load the vectors applies; emits the loads and stores for all k.
+Way = tuple[Callable[[], ir.Value], Callable[[], None]]
 
 
 def emit_table_packing(
@@ -73,24 +74,32 @@ class _VectorPacking:
         b.store(across.offsets, self.spread, align=8)
         single = b.and_(across.is_single(), across.is_full())
 
-        def otherwise(most: list[int]) -> None:
-            if not most:
+        def otherwise(ways: list[Way]) -> None:
+            if not ways:
                 self.pack_squares()
                 return
-            fits = b.icmp_unsigned("<=", across.pieces(), I64(most[0]))
-            with b.if_else(fits) as (few, many):
-                with few:
-                    self.pack_pieces(across, most[0])
-                with many:
-                    otherwise(most[1:])
+            applies, pack = ways[0]
+            with b.if_else(applies()) as (suited, unsuited):
+                with suited:
+                    pack()
+                with unsuited:
+                    otherwise(ways[1:])
+
+        def pieces(most: int) -> Way:
+            return lambda: across.has_at_most(most), lambda: self.pack_pieces(across, most)
 
         with b.if_else(single) as (whole, broken):
             with whole:
                 start = self.element(source, across.first())
                 self.each_step(lambda at: self.load(self.element(start, at)))
             with broken:
-                limit = _MOST_PIECES.get(self.target.isa, 0)
-                otherwise([p for p in (2, 4) if p <= limit])
+                ways: list[Way] = []
+                if self.target.isa in {"avx512", "avx2"}:
+                    ways.append(pieces(2))
+                if self.target.isa == "avx512":
+                    ways.append((across.is_near, lambda: self.pack_near(across)))
+                    ways.append(pieces(4))
+                otherwise(ways)
 
     # -- along i -------------------------------------------------------------------------------
 
@@ -102,6 +111,33 @@ class _VectorPacking:
     def pack_pieces(self, runs: _Runs, most: int) -> None:
         pieces = [(self.element(self.source, start), mask) for start, mask in runs.split(most)]
         self.each_step(lambda at: self.load_pieces(pieces, at))
+
+    def pack_near(self, runs: _Runs) -> None:
+        """Pick every vector out of the two that begin at its first element; see `_Runs.is_near`."""
+        b, lanes, spec = self.b, self.lanes, self.spec
+        number = ir.IntType(8 * spec.element_bytes)
+        picks = runs.distances()
+        if spec.element_bytes < 8:
+            picks = b.trunc(picks, ir.VectorType(number, lanes))
+        reach = b.add(runs.farthest(), I64(1))
+        masks = [prefix_mask(b, b.sub(reach, I64(start)), lanes) for start in (0, lanes)]
+        start = self.element(self.source, runs.first())
+        kind = "ps" if spec.dtype == "float32" else "pd"
+        name = f"llvm.x86.avx512.vpermi2var.{kind}.512"
+        permute = b.module.globals.get(name) or ir.Function(
+            b.module, ir.FunctionType(spec.vector, [spec.vector, picks.type, spec.vector]), name
+        )
+
+        def load(at: ir.Value) -> ir.Value:
+            low = self.element(start, at)
+            high = self.element(low, I64(lanes))
+            halves = [
+                masked_load(b, pointer, spec.vector, mask)
+                for pointer, mask in zip((low, high), masks, strict=True)
+            ]
+            return b.call(permute, [halves[0], picks, halves[1]])
+
+        self.each_step(load)
 
     def load_pieces(self, pieces: list[tuple[ir.Value, ir.Value]], at: ir.Value) -> ir.Value:
         value = None
@@ -133,7 +169,7 @@ class _VectorPacking:
         if not self.target.has_masked_memory:
             self.gather(step, left)
             return
-        with b.if_else(b.icmp_unsigned("<=", deep.pieces(), I64(2))) as (two, many):
+        with b.if_else(deep.has_at_most(2)) as (two, many):
             with two:
                 pieces = deep.split(2)
                 starts = [(self.element(self.source, start), mask) for start, mask in pieces]
@@ -227,8 +263,25 @@ class _Runs:
     def is_single(self) -> ir.Value:
         return self.b.icmp_unsigned("==", self.starts, I64(1))
 
-    def pieces(self) -> ir.Value:
-        return self.b.ctpop(self.starts)
+    def has_at_most(self, runs: int) -> ir.Value:
+        return self.b.icmp_unsigned("<=", self.b.ctpop(self.starts), I64(runs))
+
+    def distances(self) -> ir.Value:
+        """Return how far each lane is from the first."""
+        return self.b.sub(self.offsets, splat(self.b, self.first(), self.lanes))
+
+    def farthest(self) -> ir.Value:
+        distances = self.distances()
+        name = f"llvm.vector.reduce.umax.v{self.lanes}i64"
+        module = self.b.module
+        reduce = module.globals.get(name) or ir.Function(
+            module, ir.FunctionType(I64, [distances.type]), name
+        )
+        return self.b.call(reduce, [distances])
+
+    def is_near(self) -> ir.Value:
+        """Whether all lanes lie within two vectors from the first lane on."""
+        return self.b.icmp_unsigned("<", self.farthest(), I64(2 * self.lanes))
 
     def split(self, most: int) -> list[tuple[ir.Value, ir.Value]]:
         """Return for each of ``most`` runs where lane 0 of its line would be, and its lanes."""

@@ -36,6 +36,8 @@ TABLES = {
     "one-run": np.arange,
     "backwards": lambda count: np.arange(count)[::-1].copy(),
     "every-other": lambda count: 2 * np.arange(count),
+    "every-other-in-rows": lambda count: 2 * broken_by(8, 9)(count),
+    "near-and-mixed": lambda count: np.random.default_rng(count).integers(0, 16, count),
     "far-apart": lambda count: 1000 * np.arange(count),
     "same-element": lambda count: np.zeros(count, np.int64),
     "runs-of-3": broken_by(3, 2),
