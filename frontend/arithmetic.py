@@ -244,11 +244,59 @@ def sgn(x: object) -> Tensor:
     return sign(x)
 
 
+def bitwise_and(x: object, y: object) -> Tensor:
+    """Return ``x & y`` of bools or integers."""
+    return as_tensor(x) & y
+
+
+def bitwise_or(x: object, y: object) -> Tensor:
+    """Return ``x | y`` of bools or integers."""
+    return as_tensor(x) | y
+
+
+def bitwise_xor(x: object, y: object) -> Tensor:
+    """Return ``x ^ y`` of bools or integers."""
+    return as_tensor(x) ^ y
+
+
+def bitwise_not(x: object) -> Tensor:
+    """Return ``~x`` of bools or integers."""
+    return ~as_tensor(x)
+
+
+def bitwise_left_shift(x: object, y: object) -> Tensor:
+    """Return ``x << y`` of integers."""
+    return as_tensor(x) << y
+
+
+def bitwise_right_shift(x: object, y: object) -> Tensor:
+    """Return ``x >> y`` of integers."""
+    return as_tensor(x) >> y
+
+
+def isin(x: object, elements: object, invert: bool = False) -> Tensor:
+    """Return whether each element of ``x`` is one of ``elements``."""
+    left, right = (Tensor(n) for n in unify(operand_of(x), operand_of(elements)))
+    found = (left.expand_dims(-1) == right.ravel()).any(-1)
+    return ~found if invert else found
+
+
+def ndtr(x: object) -> Tensor:
+    """Return the distribution function of the standard normal distribution."""
+    return apply("erfc", floating(x) * -math.sqrt(0.5)) * 0.5
+
+
 __all__ = [
     "addcdiv",
     "addcmul",
     "allclose",
     "array_equal",
+    "bitwise_and",
+    "bitwise_left_shift",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
     "deg2rad",
     "entr",
     "float_power",
@@ -258,6 +306,7 @@ __all__ = [
     "frac",
     "heaviside",
     "isclose",
+    "isin",
     "isneginf",
     "isposinf",
     "ldexp",
@@ -265,6 +314,7 @@ __all__ = [
     "logaddexp2",
     "logit",
     "nan_to_num",
+    "ndtr",
     "positive",
     "rad2deg",
     "remainder",

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from ..compiler.ir.dims import format_shape
 from ..compiler.ir.infer import broadcast_shapes
-from ..compiler.ir.types import INTEGERS
+from ..compiler.ir.types import INTEGERS, Dim
 from . import contraction
+from .creation import eye, ones_like
 from .manipulation import moveaxis, stack
 from .promotion import unify
 from .shaping import normalize_axis
@@ -184,6 +185,44 @@ def multi_dot(matrices: Sequence[object]) -> Tensor:
     return einsum(",".join(labels) + "->" + result, *tensors)
 
 
+def matrix_power(x: object, n: int) -> Tensor:
+    """Return square matrices (..., m, m) multiplied by themselves; n = 0 gives the identity."""
+    tensor = as_tensor(x)
+    if tensor.ndim < 2 or tensor.shape[-1] != tensor.shape[-2]:
+        fail(f"matrix_power: {format_shape(tensor.shape)} is no square matrix")
+    if n < 0:
+        fail(f"matrix_power: the power must not be negative, not {n}")
+    if n == 0:
+        size = tensor.shape[-1]
+        return eye(size, size, 0, tensor.dtype).broadcast_to(tensor.shape)
+    result: Tensor | None = None
+    while n:
+        if n & 1:
+            result = tensor if result is None else matmul(result, tensor)
+        n >>= 1
+        if n:
+            tensor = matmul(tensor, tensor)
+    assert result is not None
+    return result
+
+
+def vander(x: object, columns: Dim | None = None, increasing: bool = False) -> Tensor:
+    """Return the powers of a vector (n,) as columns, the highest first unless ``increasing``."""
+    tensor = as_tensor(x)
+    if tensor.ndim != 1:
+        fail(f"vander: takes a vector, not {format_shape(tensor.shape)}")
+    count = tensor.shape[0] if columns is None else columns
+    if not isinstance(count, int):
+        fail("vander: the number of columns must be known")
+    powers = [ones_like(tensor)]
+    for _ in range(count - 1):
+        powers.append(powers[-1] * tensor)
+    powers = powers[:count]
+    if not powers:
+        return tensor.reshape((-1, 1))[:, :0]
+    return stack(powers if increasing else powers[::-1], -1)
+
+
 __all__ = [
     "addbmm",
     "addmm",
@@ -197,10 +236,12 @@ __all__ = [
     "inner",
     "kron",
     "matmul",
+    "matrix_power",
     "mm",
     "multi_dot",
     "mv",
     "outer",
     "tensordot",
+    "vander",
     "vdot",
 ]

@@ -12,7 +12,7 @@ from ..compiler.ir.types import Dim
 from . import shaping
 from .creation import eye, full, iota
 from .elementwise import where
-from .manipulation import concatenate, flip, moveaxis, repeat, stack, take
+from .manipulation import concatenate, flip, moveaxis, repeat, split, stack, take
 from .promotion import unify
 from .shaping import normalize_axis
 from .tensor import Tensor, as_tensor, operand_of
@@ -329,20 +329,112 @@ def broadcast_tensors(*tensors: object) -> list[Tensor]:
     return [x.broadcast_to(shape) for x in given]
 
 
+def hsplit(x: object, sections: int | Sequence[int]) -> list[Tensor]:
+    """Return `split` along the second axis, of a vector along the first."""
+    tensor = as_tensor(x)
+    return split(tensor, sections, 0 if tensor.ndim == 1 else 1)
+
+
+def vsplit(x: object, sections: int | Sequence[int]) -> list[Tensor]:
+    """Return `split` along the first axis."""
+    return split(x, sections, 0)
+
+
+def dsplit(x: object, sections: int | Sequence[int]) -> list[Tensor]:
+    """Return `split` along the third axis."""
+    return split(x, sections, 2)
+
+
+def cartesian_prod(*lines: object) -> Tensor:
+    """Return all combinations of elements of ``lines`` as rows, the last one fastest."""
+    if len(lines) == 1:
+        return as_tensor(lines[0])
+    grids = meshgrid(*lines, indexing="ij")
+    return stack([grid.ravel() for grid in grids], -1)
+
+
+def select_scatter(x: object, source: object, axis: int, index: int) -> Tensor:
+    """Return ``x`` with slice ``index`` of ``axis`` replaced by ``source``."""
+    tensor = as_tensor(x)
+    place = normalize_axis(axis, tensor.ndim, "select_scatter")
+    given = as_tensor(source, dtype=tensor.dtype).expand_dims(place)
+    return slice_scatter(tensor, given, place, index, None if index == -1 else index + 1)
+
+
+def slice_scatter(
+    x: object,
+    source: object,
+    axis: int = 0,
+    start: int | None = None,
+    stop: int | None = None,
+    step: int = 1,
+) -> Tensor:
+    """Return ``x`` with ``start:stop:step`` along ``axis`` replaced by ``source``."""
+    tensor = as_tensor(x)
+    place = normalize_axis(axis, tensor.ndim, "slice_scatter")
+    size = tensor.shape[place]
+    if not isinstance(size, int) or step < 1:
+        fail(f"slice_scatter: a step of {step} does not fit axis {axis} of size {size}")
+    first, last, _ = slice(start, stop, step).indices(size)
+    count = max(0, -(-(last - first) // step))
+    wanted = (*tensor.shape[:place], count, *tensor.shape[place + 1 :])
+    given = as_tensor(source, dtype=tensor.dtype)
+    if given.shape != wanted:
+        fail(f"slice_scatter: {format_shape(given.shape)} is not {format_shape(wanted)}")
+    if count == 0:
+        return tensor
+    after = size - (first + (count - 1) * step + 1)
+    low, high, interior = (
+        tuple(value if a == place else 0 for a in range(tensor.ndim))
+        for value in (first, after, step - 1)
+    )
+    spread = Tensor(build(ops.Pad(low, high, interior), given.node))
+    position = iota((size, *(1,) * (tensor.ndim - place - 1)), 0)
+    inside = (position >= first) & (position < last) & ((position - first) % step == 0)
+    return where(inside, spread, tensor)
+
+
+def diagonal_scatter(
+    x: object, source: object, offset: int = 0, axis1: int = 0, axis2: int = 1
+) -> Tensor:
+    """Return ``x`` with the diagonals over two axes replaced by ``source``; see `diagonal`."""
+    tensor = as_tensor(x)
+    first = normalize_axis(axis1, tensor.ndim, "diagonal_scatter")
+    second = normalize_axis(axis2, tensor.ndim, "diagonal_scatter")
+    moved = moveaxis(tensor, (first, second), (-2, -1))
+    rows, columns = moved.shape[-2:]
+    given = as_tensor(source, dtype=tensor.dtype)
+    wanted = diagonal(tensor, offset, axis1, axis2).shape
+    if given.shape != wanted:
+        fail(f"diagonal_scatter: {format_shape(given.shape)} is not {format_shape(wanted)}")
+    if not isinstance(rows, int):
+        fail("diagonal_scatter: the sizes of the axes must be known")
+    down, length = max(-offset, 0), wanted[-1]
+    low = tuple(down if a == given.ndim - 1 else 0 for a in range(given.ndim))
+    high = tuple(rows - down - length if a == given.ndim - 1 else 0 for a in range(given.ndim))
+    padded = Tensor(build(ops.Pad(low, high, (0,) * given.ndim), given.node))
+    written = where(eye(rows, columns, offset, "bool"), padded.expand_dims(-1), moved)
+    return moveaxis(written, (-2, -1), (first, second))
+
+
 __all__ = [
     "atleast_1d",
     "atleast_2d",
     "atleast_3d",
     "block_diag",
     "broadcast_tensors",
+    "cartesian_prod",
     "chunk",
     "column_stack",
     "diag_embed",
     "diagflat",
     "diagonal",
+    "diagonal_scatter",
+    "dsplit",
     "dstack",
     "fliplr",
     "flipud",
+    "hsplit",
     "hstack",
     "meshgrid",
     "movedim",
@@ -352,10 +444,13 @@ __all__ = [
     "repeat_interleave",
     "rot90",
     "select",
+    "select_scatter",
+    "slice_scatter",
     "sliding_window",
     "tensor_split",
     "trace",
     "unbind",
     "unflatten",
+    "vsplit",
     "vstack",
 ]

@@ -443,6 +443,37 @@ def histogram(
     return _add_at(places, where(inside, given, zeros_like(given)), count), edges
 
 
+def nonzero(x: object) -> NoReturn:
+    """Raise GraphTypeError: how many elements are not zero is not known before the call."""
+    fail(
+        "nonzero: the shape of the result depends on values, which a compiled graph cannot have; "
+        "use where, count_nonzero, or topk of the mask",
+        GraphTypeError,
+    )
+
+
+def unique(x: object) -> NoReturn:
+    """Raise GraphTypeError: how many elements differ is not known before the call."""
+    fail(
+        "unique: the shape of the result depends on values, which a compiled graph cannot have; "
+        "use sort, and compare neighbours",
+        GraphTypeError,
+    )
+
+
+def index_reduce(
+    x: object, axis: int, index: object, source: object, reduce: str, include_self: bool = True
+) -> Tensor:
+    """Return ``x`` with slices of ``source`` combined at ``index``; see `scatter_reduce`."""
+    tensor, place, picks = _rows(x, axis, index, "index_reduce")
+    given = _sources(source, tensor, place, picks, "index_reduce")
+    wide = picks.reshape(tuple(-1 if a == place else 1 for a in range(tensor.ndim)))
+    result = scatter_reduce(
+        tensor, place, wide.broadcast_to(given.shape), given, reduce, include_self
+    )
+    return result.reshape(as_tensor(x).shape)
+
+
 __all__ = [
     "bincount",
     "histc",
@@ -451,11 +482,14 @@ __all__ = [
     "index_copy",
     "index_fill",
     "index_put",
+    "index_reduce",
     "index_select",
     "masked_fill",
     "masked_scatter",
     "masked_select",
+    "nonzero",
     "scatter",
     "scatter_add",
     "scatter_reduce",
+    "unique",
 ]

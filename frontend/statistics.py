@@ -6,9 +6,11 @@ import math
 
 from ..compiler.ir.dims import format_shape
 from ..compiler.ir.types import FLOATS
-from .elementwise import isnan, where
+from .elementwise import ceil, floor, isnan, maximum, where
+from .manipulation import moveaxis, take_along_axis
 from .products import matmul
-from .shaping import Axes
+from .shaping import Axes, axis_of_elements
+from .sorting import sort
 from .tensor import Tensor, as_tensor, floating
 from .tracing import fail
 
@@ -87,12 +89,61 @@ def corrcoef(x: object) -> Tensor:
     return scaled.clip(-1, 1)
 
 
+def amax(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Return the maximum over ``axis``; equal ones share the gradient."""
+    return as_tensor(x).max(axis, keepdims)
+
+
+def amin(x: object, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Return the minimum over ``axis``; equal ones share the gradient."""
+    return as_tensor(x).min(axis, keepdims)
+
+
+def nanquantile(x: object, q: object, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Return the quantiles ``q`` over ``axis`` of the elements that are not NaN; NaN of none.
+
+    Between two elements it interpolates linearly; see `quantile`.
+    """
+    tensor = floating(x)
+    if axis is None:
+        rows, kept = tensor.ravel(), (1,) * tensor.ndim
+    else:
+        place = axis_of_elements(axis, tensor.ndim, "nanquantile")
+        rows = moveaxis(tensor, place, -1) if tensor.ndim else tensor.reshape(1)
+        kept = tuple(1 if a == place else dim for a, dim in enumerate(tensor.shape))
+    if rows.shape[-1] == 0:
+        fail(f"nanquantile: {format_shape(tensor.shape)} has no elements over axis {axis}")
+    share = as_tensor(q, dtype=tensor.dtype)
+    if share.ndim > 1:
+        fail(f"nanquantile: q has one axis at most, not {share.ndim}")
+    count = (~isnan(rows)).sum(-1, keepdims=True)
+    at = share.ravel() * maximum(count - 1, 0).astype(tensor.dtype)  # (..., quantiles)
+    ordered = where(isnan(rows), math.inf, rows)
+    ordered = sort(ordered, -1)
+    lower, upper = floor(at).astype("int64"), ceil(at).astype("int64")
+    below, above = (take_along_axis(ordered, place, -1) for place in (lower, upper))
+    weight = at - floor(at)
+    result = where(weight == 0, below, below + (above - below) * weight)
+    result = where(count == 0, math.nan, result)
+    result = moveaxis(result, -1, 0) if share.ndim else result.squeeze(-1)
+    return result.reshape((*share.shape, *kept)) if keepdims else result
+
+
+def nanmedian(x: object, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Return the median over ``axis`` of the elements that are not NaN; see `median`."""
+    return nanquantile(x, 0.5, axis, keepdims)
+
+
 __all__ = [
+    "amax",
+    "amin",
     "aminmax",
     "corrcoef",
     "count_nonzero",
     "cov",
     "nanmean",
+    "nanmedian",
+    "nanquantile",
     "nansum",
     "std_mean",
     "var_mean",

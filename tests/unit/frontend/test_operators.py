@@ -83,6 +83,11 @@ PRODUCTS = [
          lambda a, b, c: torch.einsum("ij,jk,kl->il", a, b, c), floats(2, 3), floats(3, 4),
          floats(4, 2)),
     same("mm", ints(2, 3), ints(3, 2)),
+    *(case(f"matrix_power-{n}", lambda x, n=n: F.matrix_power(x, n),
+           lambda x, n=n: torch.matrix_power(x, n), floats(2, 3, 3)) for n in (0, 1, 2, 5)),
+    case("vander", F.vander, lambda x: torch.stack([x**k for k in (3, 2, 1, 0)], 1), floats(4)),
+    case("vander-increasing", lambda x: F.vander(x, 3, True),
+         lambda x: torch.stack([x**k for k in range(3)], 1), floats(4)),
 ]  # fmt: skip
 
 ORIGIN = np.array([[0.0, 0.0, 0.0], [1.0, -2.0, 0.0]])
@@ -163,6 +168,12 @@ ARITHMETIC = [
     same("deg2rad", floats(4)), same("rad2deg", floats(4)),
     same("power", ints(8, low=-3, high=4), ints(8, low=0, high=9), theirs=torch.pow),
     same("ldexp", floats(4), floats(4)),
+    same("bitwise_and", ints(9), ints(9)), same("bitwise_or", ints(9), ints(9)),
+    same("bitwise_xor", ints(9), ints(9)), same("bitwise_not", ints(9)),
+    same("bitwise_not", ints(9) > 0),
+    same("bitwise_left_shift", ints(9, low=0), ints(9, low=0)),
+    same("bitwise_right_shift", ints(9), ints(9, low=0)),
+    same("isin", ints(3, 5), ints(4)), case("ndtr", F.ndtr, torch.special.ndtr, floats(9)),
     same("signbit", np.array([-0.0, 0.0, -2.0, np.inf, -np.inf]), smooth=()),
     same("isposinf", special(20), smooth=()), same("isneginf", special(20), smooth=()),
     same("logaddexp2", floats(5), floats(5)), same("hypot", floats(5), floats(5)),
@@ -176,6 +187,11 @@ STATISTICS = [
     case("var_mean", lambda x: F.var_mean(x, 1, 1), lambda x: torch.var_mean(x, 1), floats(3, 4)),
     case("std_mean", lambda x: F.std_mean(x, None, 0),
          lambda x: torch.std_mean(x, correction=0), floats(3, 4)),
+    *(case(f"nanquantile-{q}-{a}-{k}", lambda x, q=q, a=a, k=k: F.nanquantile(x, q, a, k),
+           lambda x, q=q, a=a, k=k: torch.nanquantile(x, torch.tensor(q, dtype=x.dtype), a, k),
+           np.where(floats(4, 6) > 1, np.nan, floats(4, 6)), smooth=())
+      for q in (0.3, [0.0, 0.5, 1.0]) for a in (None, 0, 1) for k in (False, True)),
+    case("amax", lambda x: F.amax(x, (0, 2)), lambda x: x.amax((0, 2)), np.round(floats(3, 4, 5))),
     case("var-fraction", lambda x: F.var(x, 1, 1.3), lambda x: x.var(1, correction=1.3),
          floats(3, 4)),
     case("aminmax", lambda x: F.aminmax(x, 1), lambda x: tuple(torch.aminmax(x, dim=1)),
@@ -255,6 +271,17 @@ REARRANGED = [
          lambda x, i: torch.take_along_dim(x, i), floats(3, 4), ints(5, low=0, high=12)),
     case("arrays-of-indices", lambda x, i, j: x[i, :, j], lambda x, i, j: x[i, :, j],
          floats(3, 4, 5), ints(2, 1, low=0, high=3), ints(6, low=0, high=5)),
+    case("hsplit", lambda x: F.hsplit(x, 2), lambda x: torch.hsplit(x, 2), floats(3, 4)),
+    case("cartesian_prod", F.cartesian_prod, torch.cartesian_prod, floats(2), floats(3)),
+    *(case(f"select_scatter-{i}", lambda x, s, i=i: F.select_scatter(x, s, 1, i),
+           lambda x, s, i=i: x.select_scatter(s, 1, i), floats(2, 3, 4), floats(2, 4))
+      for i in (0, 1, -1)),
+    *(case(f"slice_scatter-{cut}", lambda x, s, c=cut: F.slice_scatter(x, s, 1, *c),
+           lambda x, s, c=cut: x.slice_scatter(s, 1, *c), floats(2, 7), floats(2, n))
+      for cut, n in (((1, 6, 2), 3), ((0, None, 3), 3), ((-2, None, 1), 2), ((3, 3, 1), 0))),
+    *(case(f"diagonal_scatter-{o}", lambda x, s, o=o: F.diagonal_scatter(x, s, o),
+           lambda x, s, o=o: torch.diagonal_scatter(x, s, o), floats(3, 4), floats(n))
+      for o, n in ((0, 3), (1, 3), (-2, 1))),
     case("tile", lambda x: F.tile(x, (2, 1, 3)), lambda x: x.tile((2, 1, 3)), floats(2, 3)),
     case("repeat_interleave", lambda x: F.repeat_interleave(x, 2, 1),
          lambda x: x.repeat_interleave(2, 1), floats(2, 3)),
