@@ -220,11 +220,12 @@ def take_along_axis(x: object, indices: object, axis: int | None = -1) -> Tensor
         anchor = equals_index(labels, size, place)
         register_range_check(picks.node, 0, size, message=what, anchor=anchor.node)
         return pick(tensor, labels, place).expand_dims(place)
-    register_range_check(picks.node, 0, size, message=what)
     rows = moveaxis(tensor, place, -1)
     chosen = moveaxis(picks, place, -1).astype("int64")
     row = iota((product(rows.shape[:-1]),), 0).reshape((*rows.shape[:-1], 1))
-    flat = take(rows.ravel(), row * size + chosen, 0)
+    places = row * size + chosen
+    register_range_check(picks.node, 0, size, message=what, anchor=places.node)
+    flat = take(rows.ravel(), places, 0)
     return moveaxis(flat, -1, place)
 
 

@@ -28,14 +28,20 @@ from .tracing import build, fail
 
 
 def _indices(index: object, size: Dim, what: str) -> Tensor:
-    """Return ``index`` as int64, required to lie in ``[0, size)``."""
+    """Return ``index`` as a tensor of integers; constants are checked to lie in ``[0, size)``."""
     given = as_tensor(index)
     if 0 in given.shape and given.dtype not in INTEGERS:
         given = given.astype("int64")
     if given.dtype not in INTEGERS:
         fail(f"{what}: needs integer indices, not {given.dtype}", GraphTypeError)
-    register_range_check(given.node, 0, size, message=f"{what}: index")
-    return given.astype("int64")
+    if isinstance(given.node.op, ops.Constant):
+        register_range_check(given.node, 0, size, message=f"{what}: index")
+    return given
+
+
+def _require(index: Tensor, size: Dim, what: str, places: Tensor) -> None:
+    """Require that ``index`` lies in ``[0, size)`` wherever ``places``, made of it, is computed."""
+    register_range_check(index.node, 0, size, message=f"{what}: index", anchor=places.node)
 
 
 def _add_at(places: Tensor, values: Tensor, size: Dim) -> Tensor:
@@ -76,7 +82,8 @@ def _overwrite(rows: Tensor, places: Tensor, values: Tensor) -> Tensor:
 
 def _element_places(x: Tensor, axis: int, index: object, what: str) -> tuple[Tensor, Shape]:
     """Return where the elements that ``index`` names lie in flattened ``x``, and its shape."""
-    picks = _indices(index, x.shape[axis], what)
+    given = _indices(index, x.shape[axis], what)
+    picks = given.astype("int64")
     if picks.ndim != x.ndim:
         fail(
             f"{what}: an index of shape {format_shape(picks.shape)} has another rank than "
@@ -98,7 +105,9 @@ def _element_places(x: Tensor, axis: int, index: object, what: str) -> tuple[Ten
         place = step if place is None else place + step
     assert place is not None
     inside = (picks >= 0) & (picks < size)
-    return where(inside, place, -1).ravel(), picks.shape
+    places = where(inside, place, -1)
+    _require(given, size, what, places)
+    return places.ravel(), picks.shape
 
 
 def _element_values(src: object, x: Tensor, shape: Shape, what: str) -> Tensor:
@@ -302,14 +311,19 @@ def index_put(
         fail(f"index_put: {count} indices for a tensor of rank {tensor.ndim}")
     place: Tensor | None = None
     inside: Tensor | None = None
+    required: list[tuple[Tensor, Dim]] = []
     for a, index in enumerate(indices):
-        picks = _indices(index, tensor.shape[a], "index_put")
+        given_index = _indices(index, tensor.shape[a], "index_put")
+        required.append((given_index, tensor.shape[a]))
+        picks = given_index.astype("int64")
         fits = (picks >= 0) & (picks < tensor.shape[a])
         step = picks * product(tensor.shape[a + 1 : count])
         place = step if place is None else place + step
         inside = fits if inside is None else inside & fits
     assert place is not None and inside is not None
     places = where(inside, place, -1)
+    for given_index, size in required:
+        _require(given_index, size, "index_put", places)
     rest = tensor.shape[count:]
     given = as_tensor(values, dtype=tensor.dtype).broadcast_to((*places.shape, *rest))
     rows = tensor.reshape((product(tensor.shape[:count]), *rest))

@@ -159,6 +159,19 @@ def test_an_index_outside_its_axis_is_refused_when_called(backend):
         computed(x=np.zeros((3, 4), np.float32), i=bad)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_what_one_use_of_an_index_requires_binds_no_other(backend):
+    """Equal inputs are one node; a smaller table elsewhere must not limit this one."""
+    i = cr.input("i", (2,), "int64")
+    small = F.bincount(i, minlength=3), F.scatter_add(np.zeros(3), 0, i, 1.0)
+    taken = F.take_along_axis(np.zeros(3), i, 0)
+    large = F.bincount(i, minlength=9), F.scatter_add(np.zeros(9), 0, i, 1.0)
+    run = cr.compile([*large, F.take_along_axis(np.arange(9.0), i, 0)], backend=backend)
+    assert run(i=np.array([8, 8]))[2].tolist() == [8, 8]
+    with pytest.raises(cr.IndexRangeError):
+        cr.compile([*small, taken], backend=backend)(i=np.array([2, 3]))
+
+
 def test_bad_arguments_are_named():
     x = cr.input("x", (3, 4))
     wide, rows = np.zeros((4, 2), int), np.zeros((3, 2), int)
