@@ -188,7 +188,14 @@ def _checked_tokens(tokens: object) -> Tensor:
     return given
 
 
-def generate(model: GPT, prompt: object, length: int, temperature: float = 1.0) -> Tensor:
+def generate(
+    model: GPT,
+    prompt: object,
+    length: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Tensor:
     """Return ``length`` tokens that continue ``prompt`` (batch, prompt length); (batch, length).
 
     The prompt is read at once; then a compiled loop reads one token a step and remembers keys and
@@ -198,6 +205,10 @@ def generate(model: GPT, prompt: object, length: int, temperature: float = 1.0) 
     ----------
     temperature : float
         Tokens are drawn from softmax(logits / temperature); 0 takes the likeliest.
+    top_k : int, optional
+        Draw from the ``top_k`` likeliest alone.
+    top_p : float, optional
+        Draw from the likeliest whose probabilities reach ``top_p``, alone (Holtzman et al. 2020).
 
     Raises
     ------
@@ -216,15 +227,25 @@ def generate(model: GPT, prompt: object, length: int, temperature: float = 1.0) 
         )
     if temperature < 0:
         fail(f"generate: the temperature must not be negative, but is {temperature}")
+    if top_k is not None and not 1 <= top_k <= model.vocab_size:
+        fail(f"generate: top_k {top_k} is not from 1 to the {model.vocab_size} tokens there are")
+    if top_p is not None and not 0 < top_p <= 1:
+        fail(f"generate: top_p must lie in (0, 1], not {top_p}")
+
+    def draw(scores: Tensor) -> Tensor:
+        if temperature == 0:
+            return scores.argmax(-1)
+        return random.categorical(_likeliest(scores / temperature, top_k, top_p))
+
     logits, caches = model.read(given)
-    first = _draw(logits[:, -1], temperature)
+    first = draw(logits[:, -1])
     if length == 1:
         return first.expand_dims(1)
 
     def step(carry: tuple, _: None) -> tuple[tuple, Tensor]:
         token, position, remembered = carry
         scores, remembered = model.read_one(token, position, remembered)
-        chosen = _draw(scores, temperature)
+        chosen = draw(scores)
         return (chosen, position + 1, remembered), chosen
 
     roomy = [tuple(_with_room(part, length - 1) for part in cache) for cache in caches]
@@ -240,9 +261,15 @@ def _with_room(remembered: Tensor, places: Dim) -> Tensor:
     return F.concatenate([remembered, nothing], 2)
 
 
-def _draw(logits: Tensor, temperature: float) -> Tensor:
-    """Return a token of each row (batch, vocabulary): the greatest of logits with Gumbel noise."""
-    if temperature > 0:
-        uniform = random.uniform(logits.shape, dtype=logits.dtype)
-        logits = logits / temperature - F.log(-F.log(uniform))
-    return logits.argmax(-1)
+def _likeliest(logits: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
+    """Return ``logits`` (batch, vocabulary) with those that are not to be drawn set to -inf."""
+    if top_k is not None:
+        least = F.topk(logits, top_k)[0][:, -1:]
+        logits = F.where(logits < least, -math.inf, logits)
+    if top_p is not None:
+        ordered = F.sort(logits, descending=True)
+        chances = F.softmax(ordered)
+        before = F.cumsum(chances, -1) - chances  # the likeliest one has none before it
+        least = F.where(before < top_p, ordered, math.inf).min(-1, keepdims=True)
+        logits = F.where(logits < least, -math.inf, logits)
+    return logits

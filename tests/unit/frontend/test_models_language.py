@@ -170,9 +170,33 @@ def test_drawn_tokens_follow_the_temperature() -> None:
         np.testing.assert_allclose(share, weights / weights.sum(), atol=0.04)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize(
+    ("limits", "kept"),
+    [({"top_k": 3}, 3), ({"top_p": 0.6}, None), ({"top_k": 1}, 1), ({"top_p": 1e-6}, 1)],
+    ids=str,
+)
+def test_unlikely_tokens_are_left_out(limits: dict, kept: int | None, backend: str) -> None:
+    model = gpt()
+    scrambled(model)
+    prompt = np.repeat(TOKENS[:1], 600, 0)
+    given = cr.input("prompt", ("batch", "length"), "int64")
+    run = cr.compile(models.generate(model, given, 3, **limits), backend=backend, seed=3)
+    drawn = run(prompt=prompt)
+    logits = cr.compile(model(given)[0, -1], backend="numpy")(prompt=prompt)
+    order = np.argsort(-logits)
+    if kept is None:
+        chances = np.exp(logits[order]) / np.exp(logits).sum()
+        kept = int((np.cumsum(chances) - chances < limits["top_p"]).sum())
+        assert 1 < kept < WORDS
+    assert set(drawn[:, 0]) == set(order[:kept])
+
+
 @pytest.mark.parametrize(
     ("build", "error", "words"),
     [
+        (lambda: models.generate(gpt(), TOKENS, 2, top_k=12), GraphError, "top_k 12 .* 11"),
+        (lambda: models.generate(gpt(), TOKENS, 2, top_p=0.0), GraphError, "top_p must lie"),
         (lambda: models.GPT(5, 4, 6, 1, 4), GraphError, "4 heads do not divide the width 6"),
         (lambda: gpt()(np.ones((2, 3))), GraphTypeError, "tokens are integers"),
         (lambda: gpt()(np.ones(3, int)), GraphError, r"\(batch, length\), not \(3,\)"),
