@@ -93,7 +93,7 @@ from .loss import (
     TripletMarginLoss,
     TripletMarginWithDistanceLoss,
 )
-from .module import KeyMismatch, Module
+from .module import KeyMismatch, Module, Parameter
 from .normalization import (
     BatchNorm1d,
     BatchNorm2d,
@@ -274,6 +274,7 @@ __all__ = [
     "PSRoIPool",
     "PackedSequence",
     "PairwiseDistance",
+    "Parameter",
     "ParameterDict",
     "ParameterList",
     "PixelShuffle",

@@ -13,6 +13,18 @@ from ..promotion import array_of
 from ..state import Variable
 
 
+class Parameter(Variable):
+    """A variable that optimizers change, by PyTorch's name and arguments.
+
+    ``data``: its first value, floats as float32 unless it is an array.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: object, requires_grad: bool = True) -> None:
+        super().__init__(data, "parameter", trainable=requires_grad)
+
+
 class KeyMismatch(NamedTuple):
     """What `Module.load_state_dict` did not find, and what it found too much."""
 

@@ -181,6 +181,23 @@ def test_modules_nest() -> None:
     assert "(0): Linear(4, 4, bias=True)" in repr(model)
 
 
+def test_a_parameter_by_its_name_in_torch() -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            self.factor = nn.Parameter(torch.full((3,), 2.0))
+            self.fixed = nn.Parameter([1.0], requires_grad=False)
+
+        def forward(self, x):
+            return x * self.factor + self.fixed
+
+    model = Scale()
+    assert [n for n, _ in model.named_parameters()] == ["factor", "fixed"]
+    assert [p.trainable for p in model.parameters()] == [True, False]
+    assert model.factor.dtype == model.fixed.dtype == "float32"
+    twin = copy.deepcopy(model)
+    assert twin.factor.node is not model.factor.node and not twin.fixed.trainable
+
+
 def test_lists_and_dictionaries_of_parameters() -> None:
     class Mixture(nn.Module):
         def __init__(self) -> None:
