@@ -28,7 +28,8 @@ class CompileOptions:
 
     ``backend``: ``native`` or ``numpy`` (the interpreter).  ``threads``: at most this many; None
     lets the cost model and the machine decide.  ``features``: LLVM feature string for another
-    vector width (None: this CPU), ``cpu`` its name.  ``checks``: any of ``nan``, ``bounds``.
+    vector width (None: this CPU), ``cpu`` its name.  ``checks``: any of ``nan``, ``bounds``
+    (which ``numpy`` always checks).
     ``profile`` counts the cycles of every kernel.  ``dtype``: compute every float as this type.
     """
 
@@ -54,8 +55,6 @@ class CompileOptions:
         if unknown:
             known = ", ".join(sorted(CHECKS))
             raise ValueError(f"no check is called {unknown[0]!r}; known: {known}")
-        if self.checks and self.backend != "native":
-            raise ValueError(f"checks are for backend='native', not {self.backend!r}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {self.threads}")
 

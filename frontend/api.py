@@ -105,7 +105,7 @@ def compile(
         What each call assigns to a variable, of the variable's shape and element type.  Outputs and
         updates are computed from the values before the call; so are updates from one another.
     check : ``"nan"``, ``"bounds"`` or both, optional
-        Stop at the first operator that gives NaN or infinity, or reads outside of an array.
+        Stop at the first operator that gives NaN, or reads outside of an array.
     backend : ``"native"`` (default) or ``"numpy"``
         Machine code, or the interpreter of the same graph.
     dtype : ``"float32"`` or ``"float64"``, optional

@@ -43,7 +43,8 @@ def build_executable(
     if options.dtype is not None:
         program = change_precision(program, options.dtype)
     if options.backend == "numpy":
-        return InterpretedExecutable(expand_formulas(program), states, options.training)
+        program, check = expand_formulas(program), "nan" in options.checks
+        return InterpretedExecutable(program, states, options.training, check)
     from ..compiler.pipeline import compile_native
     from ..runtime.cpu_jit import LoadedCode, machine_for
     from ..runtime.executable import NativeExecutable

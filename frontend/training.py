@@ -186,8 +186,8 @@ class TrainingProgram:
         InputError, InputTypeError
             The arrays do not fit the inputs.
         CheckFailed
-            Compiled with ``check="nan"``: an operator gave NaN or infinity; the message names it,
-            the element and the step.
+            Compiled with ``check="nan"``: an operator gave NaN; the message names it, the element
+            and the step.
         """
         if self.weighted and SAMPLE_WEIGHT not in arrays:
             arrays[SAMPLE_WEIGHT] = np.ones(samples_in(arrays))

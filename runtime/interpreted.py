@@ -15,11 +15,15 @@ class InterpretedExecutable:
     """A program that the interpreter runs; calls update ``states`` in place."""
 
     def __init__(
-        self, program: Program, states: Mapping[Node, np.ndarray], training: bool = False
+        self,
+        program: Program,
+        states: Mapping[Node, np.ndarray],
+        training: bool = False,
+        check_nan: bool = False,
     ) -> None:
         self.program = program
         self.states = dict(states)
-        self._interpreter = Interpreter(program, training=training)
+        self._interpreter = Interpreter(program, training=training, check_nan=check_nan)
 
     def __call__(self, arrays: Mapping[str, object]) -> dict[str, Any]:
         """Run once; return the outputs by name."""

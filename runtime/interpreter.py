@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..compiler.errors import IndexRangeError, InputError, VerificationError, locate
+from ..compiler.errors import CheckFailed, IndexRangeError, InputError, VerificationError, locate
 from ..compiler.ir import ops
 from ..compiler.ir.bodies import families, family
 from ..compiler.ir.dims import evaluate, format_shape
 from ..compiler.ir.graph import Node, Program, topological
 from ..compiler.ir.scalars import Formula, subterms
 from ..compiler.ir.types import Dim, Shape, TensorType
+from ..compiler.loops.ir import NAN_FOUND
 from .binding import InputBinder
 from .contraction import contract, sum_over
 from .philox import random_bits
@@ -36,6 +37,7 @@ class Context:
     promote: bool = False
     training: bool = False
     bodies: Mapping[ops.Body, _Evaluation] = field(default_factory=dict)
+    check_nan: bool = False
 
     def size(self, dim: Dim) -> int:
         return dim if isinstance(dim, int) else evaluate(dim, self.sizes)
@@ -81,8 +83,19 @@ class _Evaluation:
                     _evaluate_family(self.families[family(node)], values, context)
                 else:
                     values[node] = _evaluate_node(node, values, context)
+                    if context.check_nan:
+                        _check_number(node, values[node])
             for dead in self.dying.get(node, ()):
                 del values[dead]
+
+
+def _check_number(node: Node, value: np.ndarray) -> None:
+    """Raise CheckFailed where an operator has made a NaN; leaves are what they were given as."""
+    if node.inputs and node.type.is_float and (bad := np.isnan(value)).any():
+        message = (
+            f"{NAN_FOUND} {node.op.name} gives nan at element {int(bad.argmax())} of {node.type}"
+        )
+        raise CheckFailed(locate(message, node.source))
 
 
 class Interpreter:
@@ -96,10 +109,19 @@ class Interpreter:
         Compute every float32 value in float64; inputs and states may then be float64 as well.
     training
         The value of `ops.Training`.
+    check_nan
+        Raise CheckFailed at the first operator that gives NaN.
     """
 
-    def __init__(self, program: Program, promote: bool = False, training: bool = False) -> None:
+    def __init__(
+        self,
+        program: Program,
+        promote: bool = False,
+        training: bool = False,
+        check_nan: bool = False,
+    ) -> None:
         self.program = program
+        self.check_nan = check_nan
         self.promote = promote
         self.training = training
         self.order = program.nodes()
@@ -125,7 +147,7 @@ class Interpreter:
         """
         arrays, sizes = self.binder.bind(inputs)
         known = dict(zip(self.binder.symbols, sizes, strict=True))
-        context = Context(known, self.promote, self.training, self._bodies)
+        context = Context(known, self.promote, self.training, self._bodies, self.check_nan)
         values: dict[Node, np.ndarray] = dict(zip(self.inputs, arrays, strict=True))
         named = dict(zip(self.binder.names, arrays, strict=True))
         check_requirements(self.program, named, context.sizes)

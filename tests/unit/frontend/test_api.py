@@ -285,7 +285,6 @@ def test_losses_on_the_same_labels_keep_their_own_requirements(backend):
     ("options", "message"),
     [
         ({"checks": frozenset({"foo"})}, "no check is called 'foo'; known: bounds, nan"),
-        ({"checks": frozenset({"nan"}), "backend": "numpy"}, "checks are for backend='native'"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"backend": "gpu"}, "backend 'gpu' is not one of"),
     ],

@@ -78,9 +78,11 @@ def test_nothing_to_train_is_refused():
         cr.compile_train(x.square().mean(), optim.SGD())
 
 
-def test_nan_is_located_with_operator_element_and_step():
+def test_nan_is_located_with_operator_element_and_step(backend):
     x, _, _, y = two_layers()
-    train = cr.compile_train(cr.log(y.square() + x.sum()).mean(), optim.SGD(0.0), check="nan")
+    train = cr.compile_train(
+        cr.log(y.square() + x.sum()).mean(), optim.SGD(0.0), check="nan", backend=backend
+    )
     bad = np.full((12, 3), -9.0)
     train.step(x=np.abs(X))
     with pytest.raises(cr.CheckFailed, match=r"log gives nan at element \d+ .* in step 1 \(epoch"):
@@ -88,7 +90,7 @@ def test_nan_is_located_with_operator_element_and_step():
     batches = [(np.abs(X),), (np.abs(X),), (bad,)]
     with pytest.raises(cr.CheckFailed, match=r"in step 3 \(epoch 0, batch 2"):
         train.fit(batches, verbose=0)
-    compiled = cr.compile(cr.log(x), check="nan")
+    compiled = cr.compile(cr.log(x), check="nan", backend=backend)
     with pytest.raises(cr.CheckFailed, match="log gives nan"):
         compiled(x=bad)
 
