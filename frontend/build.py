@@ -10,6 +10,7 @@ import numpy as np
 
 from ..compiler.autodiff.expand import expand_formulas
 from ..compiler.ir import ops
+from ..compiler.ir.bodies import merge_loops, through_bodies
 from ..compiler.ir.graph import Node, Program, Requirement
 from ..compiler.options import PROFILE_LEVEL, CompileOptions
 from ..compiler.rewrites.precision import change_precision
@@ -43,6 +44,8 @@ def build_executable(
     if options.dtype is not None:
         program = change_precision(program, options.dtype)
     if options.backend == "numpy":
+        # a loop and its gradient's copy of it run once
+        program = program.with_roots(through_bodies(program.roots, merge_loops))
         program, check = expand_formulas(program), "nan" in options.checks
         return InterpretedExecutable(program, states, options.training, check)
     from ..compiler.pipeline import compile_native
