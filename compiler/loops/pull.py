@@ -197,12 +197,9 @@ class Pull:
         steps: list[tuple[str, Literal | None]] = []
         while node not in home:
             index = tuple(0 if dim == 1 else i for i, dim in zip(index, node.shape, strict=True))
-            step = prologue_step(node)
-            if step is not None:
-                x, function, number = step
-                second = None if number is None else Literal(node.dtype, number)
-                steps.insert(0, (function, second))
-                node = x
+            before = self.before_prologue(node, steps)
+            if before is not None:
+                node = before
             elif isinstance(node.op, ops.Reshape) and not is_trivial_reshape(node):
                 load = self.reshape(node, index, None)
                 assert isinstance(load, Load)
@@ -219,17 +216,24 @@ class Pull:
         home = self.lowering.home
         steps: list[tuple[str, Literal | None]] = []
         while node not in home:
-            step = prologue_step(node)
-            if step is not None:
-                x, function, number = step
-                second = None if number is None else Literal(node.dtype, number)
-                steps.insert(0, (function, second))
-                node = x
+            before = self.before_prologue(node, steps)
+            if before is not None:
+                node = before
             elif isinstance(node.op, ops.Reshape):
                 (node,) = node.inputs
             else:
                 raise VerificationError(f"{node!r} is needed in memory and is not there")
         return *self.lowering.read(home[node], node.dtype), tuple(steps)
+
+    @staticmethod
+    def before_prologue(node: Node, steps: list[tuple[str, Literal | None]]) -> Node | None:
+        """Put a prologue step in front of ``steps`` and return what it is a function of, if any."""
+        step = prologue_step(node)
+        if step is None:
+            return None
+        x, function, number = step
+        steps.insert(0, (function, None if number is None else Literal(node.dtype, number)))
+        return x
 
     def load(self, buffer: str, node: Node, index: tuple[Index, ...], guard: Expr | None) -> Load:
         storage, start = self.lowering.read(buffer, node.dtype)

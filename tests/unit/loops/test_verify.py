@@ -89,6 +89,12 @@ def product(*epilogue: Stmt, left: str = "x", dtype: str = "float32", columns=8)
     )  # fmt: skip
 
 
+def tabled(row: str, column: str | int) -> Contraction:
+    """The product of an operand that is found through tables."""
+    left = Operand("x", 0, row, column)
+    return dataclasses.replace(product(STORED), left=left)
+
+
 STORED = Store("y", M * 8 + C, Var("float32", "%acc"))
 
 
@@ -202,6 +208,8 @@ BROKEN_STATEMENTS = {
     "a contraction stands inside the vector loop": lambda: holding(product()),
     "a contraction is of floats, not int64": lambda: programs(kernel(product(dtype="int64"))),
     "operand flag holds bool, not float32": lambda: programs(kernel(product(left="flag"))),
+    "operand x has a table for one axis alone": lambda: programs(kernel(tabled("i", 1))),
+    "x is no table of offsets of x": lambda: programs(kernel(tabled("i", "x"))),
     "buffer z is not listed\nat contract": lambda: programs(kernel(product(left="z"))),
     "operand t is overwritten while it is read": lambda: programs(
         kernel(product(Store("t", M * 8 + C, ONE), left="t"))
