@@ -388,6 +388,38 @@ def _general_cases() -> list[Case]:
     return cases
 
 
+def _symbolic_length_cases() -> list[Case]:
+    """Return convolutions whose batch and length are both known only when called."""
+    cases = []
+    for stride, padding, width in ((1, 1, 3), (2, 1, 3), (3, 1, 4)):
+        x, w = tensor("x", (N, 3, M)), tensor("w", (4, 3, width))
+        y = convolution(x, w, stride, padding)
+        # The result itself is the cotangent: no input's shape could tell its length.
+        back = (adjoint_of_left(y, y), adjoint_of_right(y, y))
+
+        def run(x, w, stride=stride, padding=padding):
+            leaves = [torch.from_numpy(a.astype(np.float64)).requires_grad_() for a in (x, w)]
+            y = torch.nn.functional.conv1d(*leaves, None, stride, padding)
+            slopes = torch.autograd.grad(y, leaves, y.detach())
+            results = (y.detach(), *slopes)
+            return {f"y{i}": r.numpy().astype(np.float32) for i, r in enumerate(results)}
+
+        shapes = [
+            {"x": (n, 3, m), "w": (4, 3, width)} for n, m in ((2, 7), (1, 8), (3, 19), (2, 5))
+        ]
+        cases.append(
+            Case(
+                f"general-conv-any-length-{stride}{padding}{width}",
+                program(y, *back),
+                sampled(*shapes),
+                run,
+                Tolerance(ulps=16, relative=1e-5),
+                promote=True,
+            )
+        )
+    return cases
+
+
 def _trained_cases() -> list[Case]:
     """Return steps that move a convolution's weight, which its gradient's kernel does in place."""
     cases = []
@@ -526,4 +558,11 @@ def _odd_maps() -> list[Case]:
     return cases
 
 
-CASES = [*_products(), *_convolution_cases(), *_general_cases(), *_trained_cases(), *_odd_maps()]
+CASES = [
+    *_products(),
+    *_convolution_cases(),
+    *_general_cases(),
+    *_symbolic_length_cases(),
+    *_trained_cases(),
+    *_odd_maps(),
+]
