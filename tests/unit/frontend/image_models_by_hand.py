@@ -137,15 +137,12 @@ def googlenet(p: Parameters, x):
     return p.linear(x, "fc"), _auxiliary(p, second, "aux2"), _auxiliary(p, first, "aux1")
 
 
-MOBILE_BLOCKS = ((1, 1, 1), (6, 2, 2), (6, 3, 2), (6, 4, 2), (6, 3, 1), (6, 3, 2), (6, 1, 1))
-
-
-def mobilenet(p: Parameters, x):
+def mobilenet(p: Parameters, x, blocks):
     def unit(x, conv: str, norm: str, *geometry: int):
         return TF.relu6(p.norm(p.conv(x, conv, *geometry), norm))
 
     x, place = unit(x, "features.0.0", "features.0.1", 2, 1), 1
-    for expansion, count, stride in MOBILE_BLOCKS:
+    for expansion, _, count, stride in blocks:
         for number in range(count):
             name, y, part = f"features.{place}.conv.", x, 0
             if expansion != 1:
