@@ -48,6 +48,8 @@ class _Maker:
         """Return ``x`` summed or broadcast to ``shape``, and tamed."""
         if len(x.shape) > len(shape):
             x = x.sum(tuple(range(len(x.shape) - len(shape))))
+        if any(a not in (1, b) for a, b in zip(x.shape[::-1], shape[::-1], strict=False)):
+            x = x.sum()
         return F.tanh(F.broadcast_to(x, shape))
 
     def node(self, pool: list[Tensor], weight: Tensor) -> Tensor:
