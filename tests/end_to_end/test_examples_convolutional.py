@@ -91,3 +91,23 @@ def test_dcgan_statistics_belong_to_the_player_that_moves(example):
     assert all((a == b).all() for a, b in zip(start, statistics(), strict=True))
     forger.step()
     assert not any((a == b).all() for a, b in zip(start, statistics(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "accuracy"),
+    [
+        ("alexnet", 8, 0.85),
+        ("vgg", 5, 0.85),
+        ("inception", 6, 0.85),
+        ("densenet", 3, 0.92),
+        ("mobilenet", 3, 0.92),
+    ],
+)
+def test_classifiers_of_digits(example, name, epochs, accuracy):
+    assert example(name).train(epochs=epochs, verbose=0)["accuracy"] >= accuracy
+
+
+def test_a_deep_network_needs_its_sums(example):
+    m = example("resnet").train(epochs=5, verbose=0)
+    assert m["accuracy"] >= 0.8
+    assert m["accuracy"] >= m["plain_accuracy"] + 0.2
