@@ -29,7 +29,7 @@ from .promotion import (
     unify,
 )
 from .shaping import Axes
-from .tracing import build, fail, refusal
+from .tracing import build, fail, refusal, user_line
 
 #: Anything that stands where a tensor is expected.
 TensorLike = "Tensor | np.ndarray | np.generic | SymbolicDim | bool | int | float | Sequence"
@@ -509,6 +509,7 @@ def input(name: str, shape: object = (), dtype: object = "float32") -> Tensor:
         fail(f"input: the name must be a Python identifier, not {name!r}")
     sizes = shaping.nonnegative_shape(shape, f"input {name!r}")
     node = build(ops.Input(name, TensorType(canonical_dtype(dtype), sizes)))
+    node.source = user_line() or node.source  # equal inputs are one node: the last line counts
     _declared[node] = next(_declarations)
     return Tensor(node)
 

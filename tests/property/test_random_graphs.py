@@ -201,7 +201,7 @@ def evaluate(program: Program, example: Example, inputs: dict) -> dict[str, np.n
 def test_the_generator_reaches_every_primitive():
     seen: set[type] = set()
 
-    @quick(300)
+    @quick(600)
     @given(examples())
     def collect(example):
         seen.update(type(node.op) for node in example.program.nodes())

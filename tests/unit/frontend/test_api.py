@@ -292,3 +292,14 @@ def test_losses_on_the_same_labels_keep_their_own_requirements(backend):
 def test_options_that_mean_nothing_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         cr.compile(cr.input("x", (3,)) + 1, **options)
+
+
+def test_errors_name_the_last_declaration_of_an_input():
+    """Equal inputs are one node; a reader looks for the line that was run last."""
+    first = cr.input("declared_twice", (3,))
+    again = cr.input("declared_twice", (3,))
+    assert first.node is again.node
+    assert (
+        again.node.source.lineno
+        == test_errors_name_the_last_declaration_of_an_input.__code__.co_firstlineno + 3
+    )
