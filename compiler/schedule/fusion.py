@@ -143,9 +143,13 @@ def _extension(access: Access, group: KernelGroup, node: Node) -> tuple[list[Dim
 
 
 def _join_elementwise(state: _Grouping, node: Node) -> bool:
-    candidates = sorted({state.group_of[source] for source in state.sources[node]}, reverse=True)
-    for number in candidates:
-        group = state.groups[number]
+    found = {state.group_of[source] for source in state.sources[node]}
+    # A contraction first: what joins it never travels through memory.  Then the latest.
+    candidates = sorted(
+        (state.groups[number] for number in found),
+        key=lambda group: (group.anchor is None, -group.number),
+    )
+    for group in candidates:
         if not state.stays_acyclic(group, node):
             continue
         if group.anchor is not None:
