@@ -12,6 +12,7 @@ from ..ir import construct, ops
 from ..ir.graph import Node, Program, apply, constant, make, scalar_value
 from ..ir.infer import broadcast_shapes
 from ..ir.rewrite import Bindings, OnFire, Rule, apply_rules
+from ..ir.structure import structural_order
 from ..ir.types import Dim
 from .folding import RULES as FOLDING
 
@@ -67,10 +68,12 @@ ELEMENTWISE = (
 
 
 def _normalize_order(node: Node) -> Node | None:
-    """Put a constant last, else the older node first, so that a*b and b*a are one node."""
+    """Put a constant last, else order by structure, so that a*b and b*a are one node."""
     a, b = node.inputs
     constants = scalar_value(a) is not None, scalar_value(b) is not None
-    if constants == (True, False) or (constants == (False, False) and a.serial > b.serial):
+    if constants == (True, False) or (
+        constants == (False, False) and structural_order(a) > structural_order(b)
+    ):
         return apply(node.op.name, b, a)
     return None
 
