@@ -72,9 +72,11 @@ __version__ = "0.1.0"
 # and are the same modules.
 _INSIDE = f"{__name__}.frontend."
 for _name, _module in list(_sys.modules.items()):
-    if _name.startswith(_INSIDE) and _name.removeprefix(_INSIDE).split(".")[0] in globals():
-        _sys.modules.setdefault(_name.replace(_INSIDE, f"{__name__}.", 1), _module)
-del _name, _module
+    if _name.startswith(_INSIDE):
+        _part = globals().get(_name.removeprefix(_INSIDE).split(".")[0])
+        if isinstance(_part, type(_sys)):  # a module, and no function of the same name
+            _sys.modules.setdefault(_name.replace(_INSIDE, f"{__name__}.", 1), _module)
+del _name, _module, _part
 
 __all__ = [
     "CacheWarning",

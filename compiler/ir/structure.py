@@ -19,14 +19,14 @@ _digests: weakref.WeakKeyDictionary[Node, bytes] = weakref.WeakKeyDictionary()
 def structural_order(node: Node) -> tuple[bytes, int]:
     """Return a key by which nodes sort alike in any process that builds the same program.
 
-    Nodes of equal structure over different states are told apart by their age, which is the order
-    in which the program made them.
+    Only nodes that need no state can be older than the program: they sort by structure.  What needs
+    a state is as old as the state, and sorts by age, so that equal layers are spelled alike.
     """
     return structure_digest(node), node.serial
 
 
 def structure_digest(node: Node) -> bytes:
-    """Return a hash of the operators from the leaves to ``node``; states count by their names."""
+    """Return a hash of the operators from the leaves to ``node``; nothing where one is a state."""
     stack = [node]
     while stack:
         step = stack[-1]
@@ -36,17 +36,22 @@ def structure_digest(node: Node) -> bytes:
             continue
         stack.pop()
         if step not in _digests:
-            digest = hashlib.blake2b(_describe(step.op).encode(), digest_size=8)
-            for x in step.inputs:
-                digest.update(_digests[x])
-            _digests[step] = digest.digest()
+            _digests[step] = _digest(step)
     return _digests[node]
+
+
+def _digest(node: Node) -> bytes:
+    below = [_digests[x] for x in node.inputs]
+    if isinstance(node.op, ops.State) or not all(below):
+        return b""
+    digest = hashlib.blake2b(_describe(node.op).encode(), digest_size=8)
+    for part in below:
+        digest.update(part)
+    return digest.digest()
 
 
 def _describe(op: ops.Op) -> str:
     match op:
-        case ops.State():
-            return f"state {op.label} {op.type} {op.role}"
         case ops.Constant():
             return f"constant {op.value.digest}"
         case ops.Nested():  # bodies hold nodes, whose text has their numbers
