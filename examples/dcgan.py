@@ -10,7 +10,7 @@ batch normalisation, of its own network alone.
 
 Learns: scikit-learn's digits; no labels.
 Expect: all ten digits among the invented ones; precision (the share of invented images that lie
-among real ones) about 0.7 and recall (real among invented) about 0.4, by the balls of Kynkäänniemi
+among real ones) about 0.7 and recall (real among invented) about 0.3, by the balls of Kynkäänniemi
 et al. (2019) that hold three neighbours.
 """
 

@@ -5,11 +5,11 @@
 A plain network of many layers trains worse than a shallow one, although it could copy it: copying
 is hard to learn.  A residual block that should do nothing only has to give zero, and the gradient
 passes through the sum unchanged (He, Zhang, Ren & Sun, "Deep residual learning for image
-recognition", CVPR 2016; the networks of section 4.2).  Trained beside it: the same 32 layers
+recognition", CVPR 2016; the networks of section 4.2).  Trained beside it: the same 44 layers
 without the sums.  The networks at their full size are `chainrule.models.resnet18` to `resnet152`.
 
 Learns: scikit-learn's digits of 8×8 pixels.
-Expect: about 96 % of 359 held-out digits right; without the sums, about 60 % after as many steps.
+Expect: about 98 % of 359 held-out digits right; without the sums, about 35 % after as many steps.
 """
 
 from itertools import pairwise
@@ -39,7 +39,7 @@ class Block(nn.Module):
         return (x + y).relu()
 
 
-def build(depth=32, width=8, residual=True):
+def build(depth=44, width=8, residual=True):
     """Return the graph of ``depth`` = 6 n + 2 layers: three stages of n blocks."""
     channels = [width, *(w for w in (width, 2 * width, 4 * width) for _ in range((depth - 2) // 6))]
     model = nn.Sequential(
@@ -59,7 +59,7 @@ def build(depth=32, width=8, residual=True):
     return SimpleNamespace(model=model, logits=logits, loss=loss)
 
 
-def train(epochs=15, verbose=1, seed=0, backend="native", **sizes):
+def train(epochs=10, verbose=1, seed=0, backend="native", **sizes):
     """Train with and without the sums; return the accuracy of both on held-out digits."""
     training, held_out = cr.data.load_digits(seed=seed)
     result = {}
