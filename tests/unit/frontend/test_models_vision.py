@@ -207,19 +207,43 @@ def test_numbers_of_parameters_of_large_models(name: str) -> None:
     assert count(name) == LARGE[name]
 
 
-@pytest.mark.slow
+VGG_STAGES = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+RESNET_STAGES = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
+
+
+def forward_by_hand(name: str, p: by_hand.Parameters, x: torch.Tensor) -> torch.Tensor:
+    if name in RESNET_STAGES:
+        bottleneck = name not in {"resnet18", "resnet34"}
+        return by_hand.resnet(p, x, RESNET_STAGES[name], bottleneck)
+    if name in VGG_STAGES:
+        widths: list[int | None] = []
+        for width, convolutions in zip((64, 128, 256, 512, 512), VGG_STAGES[name], strict=True):
+            widths += [*[width] * convolutions, None]
+        return by_hand.vgg(p, x, widths, False)
+    return by_hand.alexnet(p, x)
+
+
 @pytest.mark.parametrize(
-    ("name", "layers"), [("resnet18", (2, 2, 2, 2)), ("resnet50", (3, 4, 6, 3))]
+    "name",
+    [
+        pytest.param(name, marks=() if name in {"alexnet", "resnet50"} else pytest.mark.slow)
+        for name in ("alexnet", *VGG_STAGES, *RESNET_STAGES)
+    ],
 )
-def test_full_size(name: str, layers: tuple[int, ...]) -> None:
+def test_full_size(name: str) -> None:
     """Images of 224 x 224, in machine code."""
     cr.manual_seed(0)
     model = getattr(models, name)()
     scrambled(model)
     arrays = {key: torch.tensor(value) for key, value in model.state_dict().items()}
     image = rng.normal(size=(2, 3, 224, 224)).astype("f")
-    parameters = by_hand.Parameters(arrays, False)
-    wanted = by_hand.resnet(parameters, torch.tensor(image), layers, name == "resnet50").numpy()
+    wanted = forward_by_hand(name, by_hand.Parameters(arrays, False), torch.tensor(image)).numpy()
     x = cr.input("x", ("n", 3, 224, 224))
     found = cr.compile(model(x))(x=image)
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
