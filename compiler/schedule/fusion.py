@@ -328,7 +328,7 @@ def group_nodes(
             state.sources[root] = access.kernel_sources(root)
             if not (fuse and _join_alike(state, root)):
                 state.open(root, *compact_axes(root))
-    groups = merge_siblings(state.groups, access) if fuse else state.groups
+    groups = merge_siblings(state.groups, access, state.sources) if fuse else state.groups
     for node, group, reason in state.refusals:
         explain(f"{name_node(node)} does not join kernel {group.number}: {reason}")
     return groups

@@ -7,6 +7,8 @@ would read the arrays again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from ..ir import ops
 from ..ir.graph import Node
 from .access import Access, AxisMap
@@ -16,14 +18,17 @@ from .plan import KernelGroup
 MOST_REDUCTIONS = 8
 
 
-def merge_siblings(groups: list[KernelGroup], access: Access) -> list[KernelGroup]:
+def merge_siblings(
+    groups: list[KernelGroup], access: Access, sources: Mapping[Node, Iterable[Node]]
+) -> list[KernelGroup]:
     """Return ``groups``, renumbered, with siblings merged into the first of them.
 
+    ``sources``: the nodes of other kernels, or its own, that every member reads.
     Two are siblings where they loop over the same axes, reduce the same ones, read an array that
     spans them all in the same way, and neither needs the other.  A group that is gone gets the
     number of the one that took its place.
     """
-    found = _Siblings(groups, access)
+    found = _Siblings(groups, access, sources)
     buckets: dict[tuple, list[int]] = {}
     for group in groups:
         if group.inner and group.anchor is None:
@@ -38,17 +43,21 @@ def merge_siblings(groups: list[KernelGroup], access: Access) -> list[KernelGrou
 
 
 class _Siblings:
-    def __init__(self, groups: list[KernelGroup], access: Access) -> None:
+    def __init__(
+        self,
+        groups: list[KernelGroup],
+        access: Access,
+        sources: Mapping[Node, Iterable[Node]],
+    ) -> None:
         self.groups: dict[int, KernelGroup] = {group.number: group for group in groups}
         self.merged: list[tuple[KernelGroup, KernelGroup]] = []
-        self.access = access
         self.position = {node: number for number, node in enumerate(access.nodes)}
         group_of = {node: group.number for group in groups for node in group.members}
         self.needs: dict[int, set[int]] = {
             group.number: {
                 group_of[source]
                 for node in group.members
-                for source in access.kernel_sources(node)
+                for source in sources[node]
                 if group_of[source] != group.number
             }
             for group in groups
