@@ -158,6 +158,13 @@ def einsum(equation: str, *operands: object) -> Tensor:
     return Tensor(contraction.einsum(equation, [as_tensor(x).node for x in operands]))
 
 
+def linear(input: object, weight: object, bias: object = None) -> Tensor:
+    """Return ``input`` (..., in) times the rows of ``weight`` (out, in) or (in,), plus ``bias``."""
+    rows = as_tensor(weight)
+    result = einsum("...i,oi->...o" if rows.ndim == 2 else "...i,i->...", input, rows)
+    return result if bias is None else result + bias
+
+
 def tensordot(x: object, y: object, axes: int | Sequence[object] = 2) -> Tensor:
     """Return the sum over ``axes`` of both: a count, or a pair of axes or of sequences of axes."""
     return Tensor(contraction.tensordot(as_tensor(x).node, as_tensor(y).node, axes))

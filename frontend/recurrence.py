@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..compiler.ir.dims import format_shape
-from .contraction import einsum
 from .control_flow import scan
 from .creation import iota, zeros
 from .elementwise import tanh, where
+from .products import linear
 from .tensor import Tensor, apply, as_tensor
 from .tracing import fail
 
@@ -35,12 +35,6 @@ class CellWeights:
     input_bias: Tensor | None = None
     hidden_bias: Tensor | None = None
     projection: Tensor | None = None
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return ``x`` (..., in) times the rows of ``weight`` (out, in), plus ``bias`` (out,)."""
-    result = Tensor(einsum("...i,oi->...o", (x.node, weight.node)))
-    return result if bias is None else result + bias
 
 
 def _split(x: Tensor, parts: int) -> list[Tensor]:

@@ -10,6 +10,7 @@ from ...compiler.ir.types import FLOATS, Dim
 from .. import functional as F
 from ..attention import attend, causal_mask
 from ..initializers import xavier_normal, xavier_uniform
+from ..products import linear
 from ..state import Variable
 from ..tensor import Tensor, as_tensor, constant, floating
 from ..tracing import fail
@@ -209,7 +210,7 @@ class MultiheadAttention(Module):
         """Return queries, keys and values (batch, length, embed_dim), of one product if equal."""
         width, weight, bias = self.embed_dim, self.in_proj_weight, self.in_proj_bias
         if weight is not None and query.node is key.node is value.node:
-            return tuple(F.split(_affine(query, weight, bias), 3, -1))
+            return tuple(F.split(linear(query, weight, bias), 3, -1))
         if weight is not None:
             weights = F.split(weight, 3)
         else:
@@ -218,7 +219,7 @@ class MultiheadAttention(Module):
             assert self.v_proj_weight is not None
             weights = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
         biases = [None if bias is None else bias[width * i : width * (i + 1)] for i in range(3)]
-        return tuple(map(_affine, (query, key, value), weights, biases))
+        return tuple(map(linear, (query, key, value), weights, biases))
 
     def _append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, int]:
         """Return keys and values with those that belong to no input, and how many these are."""
@@ -276,11 +277,6 @@ class MultiheadAttention(Module):
             f"{self.embed_dim}, {self.num_heads}, dropout={self.dropout}, "
             f"batch_first={self.batch_first}"
         )
-
-
-def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    result = F.einsum("...i,oi->...o", x, weight)
-    return result if bias is None else result + bias
 
 
 def _mask_of(value: object, name: str) -> Tensor:

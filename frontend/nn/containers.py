@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ...compiler.errors import GraphTypeError
 from ..state import Variable
 from ..tracing import fail
 from .module import Module
+
+Item = TypeVar("Item", Module, Variable)
 
 
 class _Listed(Module):
@@ -102,20 +104,16 @@ class ModuleList(_Listed):
     """A list of modules, whose parameters are found."""
 
 
-class ModuleDict(Module):
-    """A dictionary of modules, whose parameters are found."""
+class _Named(Module, Generic[Item]):
+    """A container whose members have names of the user's."""
 
-    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
-        self._items = dict(modules or {})
+    _items: dict[str, Item]
 
     def members(self) -> Iterator[tuple[str, Variable | Module]]:
         yield from self._items.items()
 
-    def __getitem__(self, name: str) -> Module:
+    def __getitem__(self, name: str) -> Item:
         return self._items[name]
-
-    def __setitem__(self, name: str, module: Module) -> None:
-        self._items[name] = module
 
     def __len__(self) -> int:
         return len(self._items)
@@ -130,13 +128,23 @@ class ModuleDict(Module):
         """Return the names."""
         return self._items.keys()
 
-    def values(self) -> Iterable[Module]:
-        """Return the modules."""
+    def values(self) -> Iterable[Item]:
+        """Return the members."""
         return self._items.values()
 
-    def items(self) -> Iterable[tuple[str, Module]]:
-        """Return the names with their modules."""
+    def items(self) -> Iterable[tuple[str, Item]]:
+        """Return the names with their members."""
         return self._items.items()
+
+
+class ModuleDict(_Named[Module]):
+    """A dictionary of modules, whose parameters are found."""
+
+    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+        self._items = dict(modules or {})
+
+    def __setitem__(self, name: str, module: Module) -> None:
+        self._items[name] = module
 
 
 def _parameter(value: object, name: str) -> Variable:
@@ -177,44 +185,17 @@ class ParameterList(Module):
         self._items[index] = _parameter(value, str(index))
 
 
-class ParameterDict(Module):
+class ParameterDict(_Named[Variable]):
     """A dictionary of parameters; arrays become trainable variables."""
 
     def __init__(self, values: Mapping[str, object] | None = None) -> None:
-        self._items: dict[str, Variable] = {}
+        self._items = {}
         self.update(values or {})
-
-    def members(self) -> Iterator[tuple[str, Variable | Module]]:
-        yield from self._items.items()
 
     def update(self, values: Mapping[str, object]) -> None:
         """Add parameters by name."""
         for name, value in values.items():
             self[name] = value
 
-    def __getitem__(self, name: str) -> Variable:
-        return self._items[name]
-
     def __setitem__(self, name: str, value: object) -> None:
         self._items[name] = _parameter(value, name)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._items
-
-    def keys(self) -> Iterable[str]:
-        """Return the names."""
-        return self._items.keys()
-
-    def values(self) -> Iterable[Variable]:
-        """Return the parameters."""
-        return self._items.values()
-
-    def items(self) -> Iterable[tuple[str, Variable]]:
-        """Return the names with their parameters."""
-        return self._items.items()

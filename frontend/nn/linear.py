@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ...compiler.ir.dims import format_shape
 from .. import functional as F
 from ..initializers import default_bias, default_weight
+from ..products import linear
 from ..state import Variable
 from ..tensor import Tensor, as_tensor
 from ..tracing import fail
@@ -40,8 +41,7 @@ class Linear(Module):
                 f"Linear: an input of shape {format_shape(tensor.shape)} does not fit weight "
                 f"{format_shape(self.weight.shape)}; its last axis must be {self.in_features}"
             )
-        result = F.einsum("...i,oi->...o", tensor, self.weight)
-        return result if self.bias is None else result + self.bias
+        return linear(tensor, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"

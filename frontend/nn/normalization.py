@@ -125,7 +125,42 @@ def _check_channels(x: Tensor, channels: int, layer: str) -> None:
         )
 
 
-class _BatchNorm(Module):
+class _ChannelNorm(Module):
+    """Standardises channels; may keep moving averages of their statistics for inference."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float,
+        momentum: float | None,
+        affine: bool,
+        track_running_stats: bool,
+        dtype: str,
+        bias: bool,
+    ) -> None:
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        shape = (num_features,)
+        self.weight, self.bias = _affine(shape, affine, affine and bias, dtype)
+        self.running_mean = self.running_var = self.num_batches_tracked = None
+        if track_running_stats:
+            self.running_mean = Variable(np.zeros(shape), "running_mean", "buffer", dtype=dtype)
+            self.running_var = Variable(np.ones(shape), "running_var", "buffer", dtype=dtype)
+            self.num_batches_tracked = Variable(
+                np.zeros((), np.int64), "num_batches_tracked", "buffer"
+            )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
+            f"affine={self.affine}, track_running_stats={self.track_running_stats}"
+        )
+
+
+class _BatchNorm(_ChannelNorm):
     """Standardises each channel over the batch (Ioffe & Szegedy 2015).
 
     Training uses the batch's own mean and biased variance and moves ``running_mean`` and
@@ -146,20 +181,7 @@ class _BatchNorm(Module):
         *,
         bias: bool = True,
     ) -> None:
-        self.num_features = num_features
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = track_running_stats
-        shape = (num_features,)
-        self.weight, self.bias = _affine(shape, affine, affine and bias, dtype)
-        self.running_mean = self.running_var = self.num_batches_tracked = None
-        if track_running_stats:
-            self.running_mean = Variable(np.zeros(shape), "running_mean", "buffer", dtype=dtype)
-            self.running_var = Variable(np.ones(shape), "running_var", "buffer", dtype=dtype)
-            self.num_batches_tracked = Variable(
-                np.zeros((), np.int64), "num_batches_tracked", "buffer"
-            )
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias)
 
     def forward(self, x: object) -> Tensor:
         """Return ``x`` (batch, num_features, ...) normalised."""
@@ -186,12 +208,6 @@ class _BatchNorm(Module):
             register_effect(tracked, result.node, lambda old: old + 1, training_only=True)
         return result
 
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.affine}, track_running_stats={self.track_running_stats}"
-        )
-
 
 class BatchNorm1d(_BatchNorm):
     """Batch normalisation of (batch, features) or (batch, features, length)."""
@@ -211,7 +227,7 @@ class BatchNorm3d(_BatchNorm):
     _ranks = (5,)
 
 
-class _InstanceNorm(Module):
+class _InstanceNorm(_ChannelNorm):
     """Standardises each channel of each sample (Ulyanov et al. 2016).
 
     ``track_running_stats``: keep moving averages, which inference uses.
@@ -230,20 +246,7 @@ class _InstanceNorm(Module):
         *,
         bias: bool = True,
     ) -> None:
-        self.num_features = num_features
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = track_running_stats
-        shape = (num_features,)
-        self.weight, self.bias = _affine(shape, affine, affine and bias, dtype)
-        self.running_mean = self.running_var = self.num_batches_tracked = None
-        if track_running_stats:
-            self.running_mean = Variable(np.zeros(shape), "running_mean", "buffer", dtype=dtype)
-            self.running_var = Variable(np.ones(shape), "running_var", "buffer", dtype=dtype)
-            self.num_batches_tracked = Variable(
-                np.zeros((), np.int64), "num_batches_tracked", "buffer"
-            )
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias)
 
     def forward(self, x: object) -> Tensor:
         """Return ``x`` (batch, num_features, ...), with or without the batch, normalised."""
@@ -261,12 +264,6 @@ class _InstanceNorm(Module):
             eps=self.eps,
         )
         return result.squeeze(0) if single else result
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-            f"affine={self.affine}, track_running_stats={self.track_running_stats}"
-        )
 
 
 class InstanceNorm1d(_InstanceNorm):

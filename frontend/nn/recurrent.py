@@ -14,12 +14,12 @@ from .. import functional as F
 from ..checks import register_range_check
 from ..dropout import dropout
 from ..initializers import uniform
+from ..products import linear
 from ..recurrence import (
     CellWeights,
     State,
     Step,
     gru_step,
-    linear,
     lstm_step,
     rnn_step,
     run_layer,

@@ -43,6 +43,7 @@ from ...pooling import (
     max_pool2d,
     max_pool3d,
 )
+from ...products import linear
 from ...resampling import channel_shuffle, interpolate, pixel_shuffle, pixel_unshuffle
 from ...unpooling import max_unpool1d, max_unpool2d, max_unpool3d
 from .activation import (
@@ -78,7 +79,6 @@ from .activation import (
 from .distance import (
     bilinear,
     cosine_similarity,
-    linear,
     normalize,
     one_hot,
     pairwise_distance,

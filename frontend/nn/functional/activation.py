@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ... import activations
 from ... import functional as F
-from ...random import uniform
+from ...random import gumbel
 from ...tensor import Tensor, as_tensor, floating
 
 
@@ -185,8 +185,7 @@ def gumbel_softmax(
     ``tau``: the temperature. ``hard``: the result is one-hot, with the gradient of the soft sample.
     """
     x = floating(logits)
-    noise = -F.log(-F.log(uniform(x.shape, 1e-20, 1.0, x.dtype)))
-    soft = F.softmax((x + noise) / tau, dim)
+    soft = F.softmax((x + gumbel(x.shape, dtype=x.dtype)) / tau, dim)
     if not hard:
         return soft
     place = dim % soft.ndim

@@ -8,13 +8,6 @@ from ...tensor import Tensor, as_tensor, floating
 from ...tracing import fail
 
 
-def linear(input: object, weight: object, bias: object = None) -> Tensor:
-    """Return ``input`` (..., in) times the rows of ``weight`` (out, in) or (in,), plus ``bias``."""
-    w = as_tensor(weight)
-    result = F.einsum("...i,oi->...o" if w.ndim == 2 else "...i,i->...", input, w)
-    return result if bias is None else result + bias
-
-
 def bilinear(input1: object, input2: object, weight: object, bias: object = None) -> Tensor:
     """Return x1ᵀ W x2 for ``weight`` (out, in1, in2): (..., in1) and (..., in2) to (..., out)."""
     result = F.einsum("...i,oij,...j->...o", input1, weight, input2)

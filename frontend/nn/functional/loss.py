@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ... import functional as F
 from ... import losses
+from ...products import linear
 from ...tensor import Tensor
 
 
@@ -314,9 +315,7 @@ def linear_cross_entropy(
 
     ``input`` (..., features), ``linear_weight`` (classes, features), ``target`` (...).
     """
-    logits = F.einsum("...i,oi->...o", input, linear_weight)
-    if linear_bias is not None:
-        logits = logits + linear_bias
+    logits = linear(input, linear_weight, linear_bias)
     logits = logits.reshape((-1, logits.shape[-1]))
     labels = F.reshape(target, (-1,))
     ignored = -100 if ignore_index is None else ignore_index
